@@ -1,0 +1,1 @@
+"""The bundled models, each module a plugin like anybody's: found through the entry-point group ``zoo``."""

@@ -1,0 +1,61 @@
+"""VAE-GAN: autoencoding beyond pixels using a learned similarity metric.
+
+Larsen, Sønderby, Larochelle & Winther, ICML 2016, arXiv:1512.09300. Symbols follow its Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+import zoo
+
+
+@zoo.frozen
+class VAEGAN(zoo.Autoencoder):
+    """A VAE whose reconstruction error is measured inside a GAN's critic."""
+
+    paper: ClassVar[str] = "Larsen, Sønderby, Larochelle & Winther, ICML 2016, arXiv:1512.09300"
+
+    tap: int = zoo.option(2, "Critic stage l whose features measure similarity, Dis_l.", zoo.at_least(1))
+    gamma: float = zoo.option(1e-2, "γ: weight of `like` against the game, for the decoder.", zoo.above(0))
+    fakes: Literal["both", "prior", "reconstruction"] = zoo.option(
+        "both", "What the critic calls fake: Dec(z), z from the prior; Dec(z), z from Enc(x); or both (Algorithm 1)."
+    )
+    saturating: bool = zoo.option(False, "The decoder maximises L_GAN itself instead of the non-saturating loss.")
+    equilibrium: bool = zoo.option(False, "Hold whoever is ahead by the authors' margins, 0.68 ± 0.35.")
+
+    def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
+        nets = {"family": self.family, "norm": self.norm}
+        return {
+            "encoder": zoo.encoder(data, self.latent, self.width, **nets),
+            "decoder": zoo.decoder(data, self.latent, self.width, **nets),
+            "critic": zoo.critic(data, self.width, tap=self.tap, **nets),
+        }
+
+    def players(self) -> Mapping[str, Mapping[str, float]]:
+        game = {"gan": -1.0} if self.saturating else {"fool": 1.0}
+        return {
+            "encoder": {"prior": 1.0, "like": 1.0},
+            "decoder": {"like": self.gamma, **game},
+            "critic": {"gan": 1.0},
+        }
+
+    def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        q = net.encoder(x)
+        x_rec, x_new = net.decoder(q.rsample()), net.decoder(self.prior(x))
+        real, rec, new = (net.critic(v) for v in (x, x_rec, x_new))
+        fakes = {"both": (rec, new), "prior": (new,), "reconstruction": (rec,)}[self.fakes]
+        return {
+            "prior": q.kl().mean(),
+            "like": zoo.half_sse(rec.features, real.features),
+            "gan": zoo.real(real) + sum(zoo.fake(v) for v in fakes),
+            "fool": sum(zoo.real(v) for v in fakes),
+        }
+
+
+@zoo.hookimpl
+def zoo_models() -> Mapping[str, type[zoo.Objective]]:
+    return {"vaegan": VAEGAN}

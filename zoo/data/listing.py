@@ -1,0 +1,121 @@
+"""Which files of a folder are its images, and what the folders around them mean."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from zoo.data.spec import DataWarning
+from zoo.errors import UsageError
+
+__all__ = ["LAYOUTS", "Item", "scan", "share"]
+
+LAYOUTS = "expected images in it, or in class folders PATH/<class>/, or either under PATH/train and PATH/test"
+
+_NOT_IMAGES = frozenset(
+    f".{suffix}"
+    for line in (
+        "txt md rst csv tsv json jsonl xml yaml yml toml ini cfg log html htm css js py ipynb sh",
+        "pdf doc docx",
+        "npy npz mat pkl pt pth h5 hdf5 parquet db sqlite zip gz tar tgz 7z md5 sha256 lock part",
+        "mp4 avi mov wav mp3",
+    )
+    for suffix in line.split()
+)
+
+
+@attrs.frozen
+class Item:
+    """One candidate: its path relative to the folder (with «/»), and its class and split where given."""
+
+    path: str
+    label: str | None = None
+    split: str | None = None
+
+
+def scan(root: Path) -> list[Item]:
+    """The files of a folder that may be images, sorted by path.
+
+    Hidden files and those whose suffix says that they are text, archives and the like are passed over.
+    Folders are read one level deep; a link that leads back to the folder or above it is not followed.
+
+    Raises:
+        UsageError: if there are none, train and test differ in layout, or class folders hold only folders.
+    """
+    train, test = root / "train", root / "test"
+    if train.is_dir() and test.is_dir():
+        items = [*_layout(root, train, "train"), *_layout(root, test, "test")]
+        kinds = {split: {i.label is None for i in items if i.split == split} for split in ("train", "test")}
+        for split, found in kinds.items():
+            if not found:
+                raise UsageError(f"{root / split} holds no images.")
+        if kinds["train"] != kinds["test"]:
+            raise UsageError(f"{root}: of train and test one has class folders and the other has not.")
+    else:
+        items = _layout(root, root, None)
+    if not items:
+        raise UsageError(f"{root} holds no images; {LAYOUTS}.")
+    return sorted(items, key=lambda item: item.path)
+
+
+def _layout(root: Path, folder: Path, split: str | None) -> list[Item]:
+    files, folders = _children(root, folder)
+    labelled = []
+    for each in folders:
+        inside, deeper = _children(root, each)
+        if deeper and not inside:
+            raise UsageError(f"{each} holds folders and no images; {LAYOUTS}.")
+        labelled += [Item(path.relative_to(root).as_posix(), each.name, split) for path in inside]
+    if labelled and files:
+        names = ", ".join(path.name for path in files[:5]) + ("..." if len(files) > 5 else "")
+        warnings.warn(
+            f"{folder}: {len(files)} files beside the class folders are left out: {names}",
+            DataWarning,
+            stacklevel=2,
+        )
+    return labelled or [Item(path.relative_to(root).as_posix(), None, split) for path in files]
+
+
+def _children(root: Path, folder: Path) -> tuple[list[Path], list[Path]]:
+    """Candidate files and folders directly inside; a broken link is a file, so it is named as damaged."""
+    files, folders = [], []
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read: {error.strerror}.") from error
+    home = root.resolve()
+    for entry in entries:
+        if entry.name.startswith((".", "__MACOSX")) or entry.name.lower() in ("thumbs.db", "desktop.ini"):
+            continue
+        if entry.is_dir():
+            if not (entry.is_symlink() and home.is_relative_to(entry.resolve())):
+                folders.append(entry)
+        elif entry.suffix.lower() not in _NOT_IMAGES and (entry.is_file() or entry.is_symlink()):
+            files.append(entry)
+    return files, folders
+
+
+def share(paths: Sequence[str], fraction: float = 0.1) -> list[bool]:
+    """Which paths fall to the test split: those whose hash lies in the lowest `fraction` of its range.
+
+    Each path is decided by itself, so that files added later move no other. Both splits get at least one.
+    Accented names count the same in either Unicode form, composed as on Linux or decomposed as on macOS.
+
+    >>> share(["a.png", "b.png"])
+    [False, True]
+    """
+    ranks = []
+    for path in paths:
+        name = unicodedata.normalize("NFC", path).encode("utf-8", "surrogateescape")
+        ranks.append(int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64)
+    test = [rank < fraction for rank in ranks]
+    if not any(test):
+        test[ranks.index(min(ranks))] = True
+    if all(test):
+        test[ranks.index(max(ranks))] = False
+    return test

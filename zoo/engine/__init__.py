@@ -1,0 +1,8 @@
+"""The engine: plays a game table on device-resident data, one ``torch.autograd.grad`` a row, no host sync in a step."""
+
+from __future__ import annotations
+
+from zoo.engine.engine import Engine
+from zoo.engine.stream import Stream
+
+__all__ = ["Engine", "Stream"]

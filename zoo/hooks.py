@@ -1,0 +1,35 @@
+"""The hooks that a plugin may implement. A plugin is a module with these and one entry point in group ``zoo``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from zoo.data import DataSource
+    from zoo.evaluation import Extractor
+    from zoo.interfaces import Objective
+
+__all__ = ["GROUP", "hookimpl", "hookspec"]
+
+GROUP = "zoo"
+
+hookspec = pluggy.HookspecMarker("zoo")
+hookimpl = pluggy.HookimplMarker("zoo")
+
+
+@hookspec
+def zoo_models() -> Mapping[str, type[Objective]]:  # type: ignore[empty-body]
+    """Models by the name under which ``zoo run NAME`` finds them."""
+
+
+@hookspec
+def zoo_datasets() -> Iterable[DataSource]:  # type: ignore[empty-body]
+    """Data sets that ``--dataset NAME`` can name."""
+
+
+@hookspec
+def zoo_extractors() -> Mapping[str, type[Extractor]]:  # type: ignore[empty-body]
+    """Feature extractors that ``--extractor NAME`` can name, built without arguments when first used."""

@@ -1,0 +1,35 @@
+"""The few loss terms that nearly every model needs, each a scalar: a sum over an image's elements, a mean over images."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from zoo.interfaces import Verdict
+
+__all__ = ["fake", "half_sse", "l1", "real", "sse"]
+
+
+def real(verdict: Verdict) -> Tensor:
+    """−log D: what it costs a critic to be unsure that this is real; the mean of softplus(−logit)."""
+    return F.softplus(-verdict.logits.float()).mean()
+
+
+def fake(verdict: Verdict) -> Tensor:
+    """−log(1 − D): what it costs a critic to be unsure that this is fake; the mean of softplus(logit)."""
+    return F.softplus(verdict.logits.float()).mean()
+
+
+def sse(a: Tensor, b: Tensor) -> Tensor:
+    """‖a − b‖² per image, averaged over the batch. ``a`` and ``b`` are (B, …)."""
+    return (a.float() - b.float()).square().sum() / len(a)
+
+
+def half_sse(a: Tensor, b: Tensor) -> Tensor:
+    """½‖a − b‖² per image, averaged over the batch: −log N(a; b, I) without its constant."""
+    return 0.5 * sse(a, b)
+
+
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """‖a − b‖₁ per image, averaged over the batch. ``a`` and ``b`` are (B, …)."""
+    return (a.float() - b.float()).abs().sum() / len(a)

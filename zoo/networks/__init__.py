@@ -1,0 +1,8 @@
+"""Shape-agnostic networks: ``encoder``, ``decoder`` and ``critic`` for any data set, convolutional or fully connected."""
+
+from __future__ import annotations
+
+from zoo.networks.builders import critic, decoder, encoder
+from zoo.networks.layers import MLP, ConvTrunk, DeconvTrunk, init_
+
+__all__ = ["MLP", "ConvTrunk", "DeconvTrunk", "critic", "decoder", "encoder", "init_"]

@@ -1,0 +1,153 @@
+"""Building blocks that know no image size: normalisation by name, stages, and the trunk that halves an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["MLP", "ConvTrunk", "DeconvTrunk", "halvings", "init_", "normalisation"]
+
+Shape = tuple[int, int, int]
+
+
+def normalisation(kind: str, channels: int, *, flat: bool = False) -> nn.Module:
+    """A layer for (B, channels, H, W), or (B, channels) when ``flat``: batch, group (≤ 8 groups) or none."""
+    if kind == "batch":
+        return nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)
+    if kind == "group":
+        return nn.GroupNorm(math.gcd(8, channels), channels)
+    return nn.Identity()
+
+
+def halvings(height: int, width: int) -> list[tuple[int, int]]:
+    """Sizes from the image down to about 4 pixels, each half of the one before (floor), at least two halvings.
+
+    A side is not halved below 2 pixels, so that long thin images keep their short side.
+
+    >>> halvings(28, 28), halvings(8, 8), halvings(64, 48)
+    ([(28, 28), (14, 14), (7, 7)], [(8, 8), (4, 4), (2, 2)], [(64, 48), (32, 24), (16, 12), (8, 6), (4, 3)])
+    """
+    sizes = [(height, width)]
+    while max(sizes[-1]) >= 8 or len(sizes) < 3:
+        h, w = sizes[-1]
+        step = (h // 2 if h >= 4 else h, w // 2 if w >= 4 else w)
+        if step == (h, w):
+            break
+        sizes.append(step)
+    return sizes
+
+
+def _stride(big: tuple[int, int], small: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    # Per side: 4-wide strided by 2 with padding 1 when it is halved, 3-wide with padding 1 when it stays.
+    sides = [(4, 2) if b != s else (3, 1) for b, s in zip(big, small, strict=True)]
+    return (sides[0][0], sides[1][0]), (sides[0][1], sides[1][1]), (1, 1)
+
+
+class ConvTrunk(nn.Module):
+    """Strided convolutions that halve (C, H, W) stage by stage, doubling the channels (Radford et al., 1511.06434).
+
+    ``forward`` returns the last stage's activations (B, c, h, w) and the tapped stage's, taken before its
+    normalisation, as Larsen et al. do for Dis_l.
+    """
+
+    def __init__(
+        self, shape: Shape, width: int, norm: str, activation: Callable[[], nn.Module], tap: int | None = None
+    ) -> None:
+        super().__init__()
+        channels, height, breadth = shape
+        sizes = halvings(height, breadth)
+        self.stages = len(sizes) - 1
+        self.tap = self.stages if tap is None else min(tap, self.stages)
+        self.convolutions = nn.ModuleList()
+        self.rest = nn.ModuleList()
+        for i, (big, small) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            wide = width * 2**i
+            kernel, stride, padding = _stride(big, small)
+            # DCGAN: no normalisation on the layer that sees the pixels. A layer with batch statistics needs no bias.
+            kind = "none" if i == 0 else norm
+            self.convolutions.append(
+                nn.Conv2d(channels, wide, kernel, stride, padding, bias=kind != "batch")
+            )
+            self.rest.append(nn.Sequential(normalisation(kind, wide), activation()))
+            channels = wide
+        self.out_shape: Shape = (channels, *sizes[-1])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        tapped = x
+        for i, (convolution, rest) in enumerate(zip(self.convolutions, self.rest, strict=True), start=1):
+            x = convolution(x)
+            if i == self.tap:
+                tapped = x
+            x = rest(x)
+        return x, tapped
+
+
+class DeconvTrunk(nn.Module):
+    """The mirror of :class:`ConvTrunk`: (c, h, w) up to (C, H, W), exactly the data set's size, without activation."""
+
+    def __init__(self, shape: Shape, width: int, norm: str, activation: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        out, height, breadth = shape
+        sizes = halvings(height, breadth)[::-1]
+        stages = len(sizes) - 1
+        channels = width * 2 ** (stages - 1)
+        self.in_shape: Shape = (channels, *sizes[0])
+        layers: list[nn.Module] = []
+        for i, (small, big) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            last = i == stages - 1
+            wide = out if last else width * 2 ** (stages - 2 - i)
+            kernel, stride, padding = _stride(big, small)
+            # Flooring lost a pixel of an odd side on the way down: output_padding gives it back.
+            lost = tuple((b - s * t) if t == 2 else 0 for b, s, t in zip(big, small, stride, strict=True))
+            layers.append(
+                nn.ConvTranspose2d(
+                    channels, wide, kernel, stride, padding, output_padding=lost, bias=last or norm != "batch"
+                )
+            )
+            if not last:
+                layers += [normalisation(norm, wide), activation()]
+            channels = wide
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, h: Tensor) -> Tensor:
+        out: Tensor = self.layers(h)
+        return out
+
+
+class MLP(nn.Sequential):
+    """Fully connected layers (B, sizes[0]) → (B, sizes[-1]), normalised and activated between, bare at the end."""
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: Callable[[], nn.Module] = nn.ReLU,
+        norm: str = "none",
+        *,
+        norm_first: bool = True,
+    ) -> None:
+        layers: list[nn.Module] = []
+        for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            last = i == len(sizes) - 2
+            kind = "none" if last or (i == 0 and not norm_first) else norm
+            layers.append(nn.Linear(a, b, bias=kind != "batch"))
+            if not last:
+                layers += [normalisation(kind, b, flat=True), activation()]
+        super().__init__(*[layer for layer in layers if not isinstance(layer, nn.Identity)])
+
+
+@torch.no_grad()
+def init_(network: nn.Module, std: float | None = 0.02) -> None:
+    """Weights ~ N(0, std²), biases 0 and norm scales ~ N(1, std²), as DCGAN; with ``std`` None torch's own stay."""
+    if std is None:
+        return
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            module.weight.normal_(0, std)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm) and module.weight is not None:
+            module.weight.normal_(1, std)
+            module.bias.zero_()

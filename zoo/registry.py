@@ -1,0 +1,195 @@
+"""The registry: every model, data set and extractor that an installed plugin announces, and who announced it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import attrs
+import pluggy
+
+from zoo import hooks
+from zoo.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from zoo.data import DataSource
+    from zoo.evaluation import Extractor
+    from zoo.interfaces import Objective
+
+__all__ = ["Failure", "Plugin", "Registered", "Registry", "registry"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Plugin:
+    """A loaded entry point and the package that brought it."""
+
+    name: str
+    package: str
+    version: str
+
+
+@attrs.frozen
+class Failure:
+    """A plugin, or one thing that it announced, which could not be taken in, and why."""
+
+    plugin: str
+    package: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin!r} ({self.package}): {self.reason}"
+
+
+@attrs.frozen
+class Registered(Generic[T]):
+    """A named thing and the plugin that announced it."""
+
+    name: str
+    value: T
+    plugin: Plugin
+
+
+class Registry:
+    """What the plugins announce. A plugin that fails is recorded in ``failures`` and harms no other."""
+
+    def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
+        self.models: dict[str, Registered[type[Objective]]] = {}
+        self.datasets: dict[str, Registered[DataSource]] = {}
+        self.extractors: dict[str, Registered[type[Extractor]]] = {}
+        self.plugins: list[Plugin] = []
+        self.failures: list[Failure] = []
+        self._manager = pluggy.PluginManager("zoo")
+        self._manager.add_hookspecs(hooks)
+        self.add(_Bundled(), Plugin("core", "latent-zoo", _version("latent-zoo")))
+        found = importlib.metadata.entry_points(group=hooks.GROUP) if entry_points is None else entry_points
+        # Bundled models first: a third party can add names, but cannot take one over by its place in the alphabet.
+        for entry in sorted(found, key=lambda e: (not e.value.startswith("zoo_plugins"), e.name)):
+            self._load(entry)
+
+    def _load(self, entry: importlib.metadata.EntryPoint) -> None:
+        package = entry.dist.name if entry.dist else "unknown package"
+        plugin = Plugin(entry.name, package, entry.dist.version if entry.dist else "unknown")
+        try:
+            module = entry.load()
+        except (Exception, SystemExit) as error:  # a third party's import can fail in any way
+            self.failures.append(Failure(entry.name, package, _reason(error)))
+            return
+        self.add(module, plugin)
+
+    def add(self, module: object, plugin: Plugin) -> None:
+        """Take in what one plugin announces."""
+        try:
+            if self._manager.register(module, name=plugin.name) is None:
+                raise ValueError("the name is blocked")
+        except Exception as error:
+            self.failures.append(Failure(plugin.name, plugin.package, _reason(error)))
+            return
+        self.plugins.append(plugin)
+        for name, model in self._announced(module, plugin, "zoo_models", _pairs):
+            self._put(self.models, "model", name, model, plugin, _check_model)
+        for name, source in self._announced(module, plugin, "zoo_datasets", lambda v: [(s.name, s) for s in v]):
+            self._put(self.datasets, "data set", name, source, plugin, None)
+        for name, extractor in self._announced(module, plugin, "zoo_extractors", _pairs):
+            self._put(self.extractors, "extractor", name, extractor, plugin, None)
+
+    def _announced(
+        self, module: object, plugin: Plugin, hook: str, unpack: Callable[[Any], list[tuple[str, Any]]]
+    ) -> list[tuple[str, Any]]:
+        # One plugin at a time, not the whole hook: an exception then has a culprit, and the others still count.
+        others = [p for p in self._manager.get_plugins() if p is not module]
+        caller = self._manager.subset_hook_caller(hook, others)
+        try:
+            return [pair for value in caller() for pair in unpack(value)]
+        except Exception as error:
+            self.failures.append(Failure(plugin.name, plugin.package, f"{hook}: {_reason(error)}"))
+            return []
+
+    def _put(
+        self,
+        table: dict[str, Any],
+        kind: str,
+        name: str,
+        value: Any,
+        plugin: Plugin,
+        check: Callable[[Any], str | None] | None,
+    ) -> None:
+        problem = check(value) if check else None
+        if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+            problem = "a name has letters, digits, '-' and '_' only"
+        elif name in table:
+            problem = f"the name is taken by plugin {table[name].plugin.name!r} ({table[name].plugin.package})"
+        if problem:
+            self.failures.append(Failure(plugin.name, plugin.package, f"{kind} {name!r}: {problem}"))
+        else:
+            table[name] = Registered(name, value, plugin)
+
+    def model(self, name: str) -> type[Objective]:
+        """The model called ``name``; a :class:`UsageError` with the nearest name where there is none."""
+        return self._get("model", self.models, name)
+
+    def extractor(self, name: str) -> type[Extractor]:
+        """The extractor called ``name``; a :class:`UsageError` with the nearest name where there is none."""
+        return self._get("extractor", self.extractors, name)
+
+    def sources(self) -> dict[str, DataSource]:
+        """The data sets by name."""
+        return {name: entry.value for name, entry in self.datasets.items()}
+
+    def _get(self, kind: str, table: Mapping[str, Registered[T]], name: str) -> T:
+        if name in table:
+            return table[name].value
+        error = unknown_name(kind, name, table)
+        if self.failures:
+            broken = "; ".join(str(f) for f in self.failures)
+            raise UsageError(f"{error} Plugins that failed to load: {broken}")
+        raise error
+
+
+class _Bundled:
+    """The core's own data sets and extractors, announced through the same hooks."""
+
+    @hooks.hookimpl
+    def zoo_datasets(self) -> Iterable[DataSource]:
+        from zoo.data import bundled_sources
+
+        return bundled_sources()
+
+    @hooks.hookimpl
+    def zoo_extractors(self) -> Mapping[str, type[Extractor]]:
+        from zoo.evaluation import Inception, PinnedClassifier
+
+        return {"classifier": PinnedClassifier, "inception": Inception}
+
+
+def _pairs(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return list(value.items())
+
+
+def _check_model(model: Any) -> str | None:
+    from zoo.interfaces import Objective
+
+    if not (isinstance(model, type) and issubclass(model, Objective)):
+        return "not a subclass of zoo.Objective"
+    return model.problem()
+
+
+def _reason(error: BaseException) -> str:
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0] if first else '(no message)'}"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@functools.cache
+def registry() -> Registry:
+    """The registry of this process, filled from the installed entry points on first use."""
+    return Registry()

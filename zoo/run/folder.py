@@ -1,0 +1,187 @@
+"""A run's folder: what lies in it, written so that an interruption at any moment leaves it whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import safetensors
+import safetensors.torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from zoo.errors import UsageError, ZooError
+from zoo.run.settings import RunSettings, differences
+
+__all__ = ["RunFolder", "write_atomically"]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either the old one or the whole new one, whenever the machine stops."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise ZooError(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
+
+
+class RunFolder:
+    """The files of one run. Open with :meth:`create` or :meth:`resume` to write, with the constructor to read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.config, self.result = self.path / "config.toml", self.path / "result.json"
+        self.metrics, self.model = self.path / "metrics.jsonl", self.path / "model.safetensors"
+        self.checkpoint = self.path / "checkpoint" / "state.safetensors"
+        self._lock: FileLock | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is done: its result is there."""
+        return self.result.is_file()
+
+    def settings(self) -> RunSettings:
+        """The run's settings.
+
+        Raises:
+            UsageError: where this is no run folder.
+        """
+        if not self.config.is_file():
+            raise UsageError(f"{self.path} is not a run folder: it has no config.toml")
+        return RunSettings.from_file(self.config)
+
+    def open(self, settings: RunSettings, *, resume: bool) -> bool:
+        """Lock the folder and make it ready for ``settings``. Returns whether there is something to resume.
+
+        Raises:
+            UsageError: where the folder holds another run, or a run and ``resume`` is not set, or something else.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path / ".lock")
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ZooError(f"{self.path} is in use: another process is working on this run") from None
+        except OSError as error:
+            raise UsageError(f"out: cannot write to {self.path}: {error.strerror or error}") from None
+        try:
+            for leftover in [*self.path.glob(".*.tmp"), *self.path.glob("checkpoint/.*.tmp")]:
+                leftover.unlink()  # of a process that was killed while it wrote
+            return self._claim(settings, resume)
+        except BaseException:
+            self.close()
+            raise
+
+    def refuse_if_taken(self) -> None:
+        """Raise a :class:`UsageError` where the folder holds a run already."""
+        if self.config.is_file():
+            there = self.settings()
+            state = "a finished" if self.finished else "an unfinished"
+            raise UsageError(
+                f"out: {self.path} holds {state} run ({there.model} on {there.dataset}, seed {there.seed}); "
+                "--resume continues it, --out DIR begins another"
+            )
+
+    def _claim(self, settings: RunSettings, resume: bool) -> bool:
+        if self.config.is_file():
+            if not resume:
+                self.refuse_if_taken()
+            there = self.settings()
+            changed = differences(there, settings)
+            if changed:
+                raise UsageError(f"out: {self.path} holds another run: {'; '.join(changed)}; choose another --out")
+            return self.checkpoint.is_file()
+        foreign = sorted(p.name for p in self.path.iterdir() if p.name != ".lock" and not p.name.endswith(".tmp"))
+        if foreign:
+            raise UsageError(
+                f"out: {self.path} is not empty and is no run folder ({', '.join(foreign[:3])}); choose another --out"
+            )
+        try:
+            (self.path / "checkpoint").mkdir(exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"out: cannot write to {self.path}: {error.strerror or error}") from None
+        write_atomically(self.config, settings.to_toml().encode())
+        return False
+
+    def close(self) -> None:
+        """Unlock."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Replace the checkpoint by these tensors and facts, all in one file, all at once."""
+        self.checkpoint.parent.mkdir(exist_ok=True)
+        content = safetensors.torch.save(dict(tensors), metadata={"facts": json.dumps(facts)})
+        write_atomically(self.checkpoint, content)
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The last checkpoint's tensors and facts."""
+        tensors, metadata = _read(self.checkpoint)
+        return tensors, json.loads(metadata["facts"])
+
+    def save_model(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write the trained networks, with what rebuilding them needs."""
+        content = safetensors.torch.save(
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata={"zoo": json.dumps(facts)}
+        )
+        write_atomically(self.model, content)
+
+    def load_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The trained networks' tensors, and the facts that go with them.
+
+        Raises:
+            UsageError: where the run has no trained networks yet.
+        """
+        if not self.model.is_file():
+            self.settings()
+            raise UsageError(f"{self.path} has no trained networks yet; finish it with zoo run … --resume")
+        tensors, metadata = _read(self.model)
+        return tensors, json.loads(metadata["zoo"])
+
+    def save_result(self, result: Mapping[str, Any]) -> None:
+        """Write ``result.json``; its presence means that the run is done."""
+        write_atomically(self.result, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+
+    def load_result(self) -> dict[str, Any]:
+        """The scores, protocol, provenance and cost."""
+        if not self.finished:
+            self.settings()
+            raise UsageError(f"{self.path} is not finished; continue it with zoo run … --resume")
+        return cast("dict[str, Any]", json.loads(self.result.read_text(encoding="utf-8")))
+
+    def trim_metrics(self, step: int) -> None:
+        """Drop what was logged after ``step``, and a half-written last line: the resumed run logs it again."""
+        if not self.metrics.is_file():
+            return
+        kept = [line for line in self.logged() if line["step"] <= step]
+        write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The objects of ``metrics.jsonl``, without a half-written last one."""
+        lines: list[dict[str, Any]] = []
+        if self.metrics.is_file():
+            for text in self.metrics.read_text(encoding="utf-8").splitlines():
+                try:
+                    lines.append(json.loads(text))
+                except json.JSONDecodeError:
+                    break
+        return lines
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ZooError(f"{path} cannot be read: {error}") from None

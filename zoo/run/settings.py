@@ -1,0 +1,107 @@
+"""The resolved settings of a run, their TOML, and the checks that need no data: a run is a function of these."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import tomli_w
+
+from zoo import options
+from zoo.errors import UsageError, unknown_name
+from zoo.options import at_least, frozen, option
+
+__all__ = ["RunSettings", "differences", "parse_size"]
+
+
+@frozen
+class RunSettings:
+    """Everything that a run depends on besides its model: ``model`` and ``options`` name that."""
+
+    dataset: str = option("digits", "Data set: a name from `zoo list datasets`, or folder:PATH for your own images.")
+    data_dir: str | None = option(None, "Torchvision-style data root; default $ZOO_DATA.")
+    image_size: str | None = option(None, "For folder:PATH: resize to N or HxW pixels.")
+    crop: Literal["center", "none"] = option("center", "For folder:PATH: crop to the target's aspect, or squeeze.")
+    channels: int | None = option(None, "For folder:PATH: 1 (grey) or 3 (colour); default: what the files are.")
+    epochs: int | None = option(None, "Passes over the training images; default: the data set's own.", at_least(1))
+    batch: int = option(64, "Images a batch.", at_least(2))
+    seed: int = option(0, "Seed of weights, noise and data order.", at_least(0))
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to train.")
+    precision: Literal["fp32", "bf16"] = option("fp32", "bf16: networks under autocast, losses in float32.")
+    extractor: str = option("auto", "Features for the Fréchet distance: auto, none, or from `zoo list extractors`.")
+    samples: int | None = option(None, "Images to score; default 10,000, or as many as train.", at_least(2))
+    checkpoint_seconds: float = option(30.0, "Seconds between checkpoints.", at_least(0))
+
+    model: str = ""
+    options: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+
+    def default_folder(self) -> Path:
+        """``runs/MODEL-DATASET-seedK``."""
+        name = self.dataset
+        if name.startswith("folder:"):
+            name = "folder-" + Path(name.removeprefix("folder:")).resolve().name
+        return Path("runs") / f"{self.model}-{name}-seed{self.seed}"
+
+    def to_toml(self) -> str:
+        """The settings as ``config.toml`` holds them; :meth:`from_file` reads them back."""
+        table = {"model": self.model, **options.settings_of(self), "options": dict(self.options)}
+        return "# zoo run --config THIS_FILE repeats this run.\n" + tomli_w.dumps(table)
+
+    @classmethod
+    def from_file(cls, path: Path) -> RunSettings:
+        """Read a ``config.toml``.
+
+        Raises:
+            UsageError: where the file is missing, is no TOML, or names what is not there.
+        """
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"config: no file {path}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"config: {path} cannot be read: {error}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"config: {path} is not TOML: {error}") from None
+        return cls.from_table(table, str(path))
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], where: str = "settings") -> RunSettings:
+        """Settings from a mapping such as :meth:`to_toml` writes."""
+        table = dict(table)
+        model, chosen = table.pop("model", ""), table.pop("options", {})
+        if not isinstance(model, str) or not isinstance(chosen, Mapping):
+            raise UsageError(f"{where}: 'model' must be a name and 'options' a table")
+        known = options.options_of(cls)
+        for name in table:
+            if name not in known:
+                raise unknown_name("setting", name, [*known, "model", "options"])
+        return cls(model=model, options=dict(chosen), **table)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """``64`` or ``64x48`` (height x width) as (H, W).
+
+    >>> parse_size("64x48"), parse_size("32")
+    ((64, 48), (32, 32))
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(p.isdigit() for p in parts):
+        raise UsageError(f"image_size: {text!r} is not allowed; must be N or HxW pixels, such as 64 or 64x48")
+    sides = [int(p) for p in parts]
+    if any(not 8 <= s <= 128 for s in sides):
+        raise UsageError(f"image_size: {text!r} is not allowed; sides must be between 8 and 128 pixels")
+    return sides[0], sides[-1]
+
+
+def differences(old: RunSettings, new: RunSettings) -> list[str]:
+    """The settings in which two runs differ, in words; how often it is saved does not count."""
+    a, b = ({"model": s.model, **options.settings_of(s), **s.options} for s in (old, new))
+    keys = [k for k in {**a, **b} if k != "checkpoint_seconds" and a.get(k) != b.get(k)]
+    return [f"{k} {a.get(k)!r}, here {b.get(k)!r}" for k in keys]
+
+

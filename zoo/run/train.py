@@ -1,0 +1,278 @@
+"""``zoo.train``: a run from settings to result, resumable at any moment."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import torch
+
+import zoo
+from zoo import options
+from zoo.data import DataOptions, Dataset, load_dataset
+from zoo.engine import Engine, Stream
+from zoo.errors import UsageError, ZooError
+from zoo.interfaces import Objective
+from zoo.registry import registry
+from zoo.run import scoring
+from zoo.run.folder import RunFolder
+from zoo.run.pictures import draw_curves, draw_pictures
+from zoo.run.settings import RunSettings, differences, parse_size
+from zoo.run.trained import Trained, bind, make_networks
+
+__all__ = ["Reporter", "Silent", "resolve", "train"]
+
+LOGGED_LINES = 200
+"""Lines of metrics.jsonl in a run, about."""
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes."""
+
+    def started(self, settings: RunSettings, folder: Path, total_images: int, begin: int) -> None:
+        """Training begins, at image ``begin`` of ``total_images``."""
+
+    def progressed(self, images: int, epoch: float, terms: Mapping[str, float] | None) -> None:
+        """So many images were seen; ``terms`` are their means when they were just read."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+
+    def finished(self, result: Mapping[str, Any], folder: Path) -> None:
+        """The run is done."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def started(self, settings: RunSettings, folder: Path, total_images: int, begin: int) -> None: ...
+
+    def progressed(self, images: int, epoch: float, terms: Mapping[str, float] | None) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def finished(self, result: Mapping[str, Any], folder: Path) -> None: ...
+
+
+def resolve(
+    model: str | None, given: Mapping[str, Any], *, config: Path | None, out: Path | None, resume: bool
+) -> tuple[RunSettings, RunFolder]:
+    """The settings and the folder that a request means.
+
+    ``given`` holds what was asked for explicitly: settings of the run and options of the model by name. It goes before
+    ``config``, and that before the defaults. With ``resume``, the folder's own settings hold, and what was asked for
+    must agree with them.
+
+    Raises:
+        UsageError: for anything that cannot be meant.
+    """
+    base = RunSettings.from_file(config) if config else RunSettings()
+    asked = base.options | dict(given) if config else dict(given)
+    run_given = {k: v for k, v in given.items() if k in options.options_of(RunSettings)}
+    settings = attrs.evolve(base, model=model or base.model, **run_given)
+    chosen = {k: v for k, v in asked.items() if k not in run_given}
+    folder = RunFolder(out or settings.default_folder())
+    if resume and folder.config.is_file():
+        there = folder.settings()
+        merged = attrs.evolve(there, options={**there.options, **chosen}, **_explicit(base, config, run_given))
+        merged = attrs.evolve(merged, model=settings.model or there.model)
+        changed = differences(there, merged)
+        if changed:
+            raise UsageError(
+                f"resume: {folder.path} was begun with {'; '.join(changed)}; leave that out, or choose another --out"
+            )
+        return there, folder
+    if not settings.model:
+        raise UsageError("model: name one, as in zoo run vaegan; zoo list models shows all")
+    objective = options.build(registry().model(settings.model), chosen)
+    if not resume:
+        folder.refuse_if_taken()
+    return attrs.evolve(settings, options=options.settings_of(objective)), folder
+
+
+def _explicit(base: RunSettings, config: Path | None, run_given: Mapping[str, Any]) -> dict[str, Any]:
+    return {**(options.settings_of(base) if config else {}), **run_given}
+
+
+def _data(settings: RunSettings) -> Dataset:
+    data_options = DataOptions(
+        data_dir=Path(settings.data_dir) if settings.data_dir else None,
+        image_size=parse_size(settings.image_size),
+        crop=settings.crop,
+        channels=settings.channels,
+    )
+    return load_dataset(settings.dataset, data_options, registry().sources())
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu`` or ``cuda`` as a device; a missing GPU that was asked for is an error."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ZooError("device: no CUDA device is available; --device cpu runs anywhere, zoo doctor tells more")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def train(
+    model: str | None = None,
+    *,
+    config: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    report: Reporter | None = None,
+    **given: Any,
+) -> Trained:
+    """Train a model, score it, write a run folder, and return the trained model.
+
+    Arguments:
+        model: a registered name; may be left out where ``config`` names it.
+        config: a ``config.toml`` to take settings from.
+        out: the run folder; ``runs/MODEL-DATASET-seedK`` by default.
+        resume: continue the run in the folder, if one is there.
+        report: who is told about progress; nobody by default.
+        given: settings (``dataset="mnist"``, ``epochs=20``, ``seed=1``, …) and the model's own options.
+
+    Raises:
+        UsageError: for settings that cannot be meant.
+        ZooError: where the run fails: data that cannot be had, a loss that diverges, a full disk.
+    """
+    reporter = report or Silent()
+    given = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
+    settings, folder = resolve(
+        model, given, config=Path(config) if config else None, out=Path(out) if out else None, resume=resume
+    )
+    objective: Objective = options.build(registry().model(settings.model), settings.options)
+    device = choose_device(settings.device)
+    data = _data(settings)
+    if settings.epochs is None:
+        settings = attrs.evolve(settings, epochs=data.epochs)
+    scorer = scoring.Scorer(settings.extractor, data, reporter.note, settings.samples)
+    resumable = folder.open(settings, resume=resume)
+    try:
+        torch.manual_seed(settings.seed)
+        networks = make_networks(objective, data.spec).to(device)
+        stream = Stream(data.train.images, settings.batch, settings.seed, device)
+        engine = Engine(objective, networks, stream, settings.precision)
+        if folder.finished:
+            reporter.note(f"{folder.path} is finished already; nothing to do")
+            tensors, _ = folder.load_model()
+            networks.load_state_dict(tensors)
+            return bind(objective, networks, data.spec)
+        cost = _fit(settings, folder, engine, reporter, resumable)
+        facts = {
+            "model": settings.model,
+            "options": dict(settings.options),
+            "dataset": data.name,
+            "shape": list(data.shape),
+            "classes": list(data.classes),
+        }
+        folder.save_model(networks.state_dict(), facts)
+        trained = bind(objective, networks, data.spec)
+        draw_curves(folder)
+        draw_pictures(folder, trained, data)
+        result = _result(settings, engine, cost, scorer, trained)
+        folder.save_result(result)
+        reporter.finished(result, folder.path)
+        return trained
+    finally:
+        folder.close()
+
+
+def _fit(
+    settings: RunSettings, folder: RunFolder, engine: Engine, reporter: Reporter, resumable: bool
+) -> dict[str, Any]:
+    per_epoch = engine.stream.per_epoch // engine.batches_per_step
+    if per_epoch < 1:
+        raise UsageError(
+            f"batch: {settings.batch} is not allowed; {settings.model} draws {engine.batches_per_step} batches a "
+            "step, more than the data set holds"
+        )
+    steps = per_epoch * (settings.epochs or 1)
+    every = max(1, steps // LOGGED_LINES)
+    seconds = 0.0
+    if resumable:
+        tensors, facts = folder.load_checkpoint()
+        engine.load_state(tensors)
+        seconds = facts["seconds"]
+    folder.trim_metrics(engine.step_count)
+    begin_images, before = engine.images_seen, seconds
+    reporter.started(settings, folder.path, steps * engine.images_per_step, begin_images)
+    begin = saved = time.perf_counter()
+
+    def save() -> None:
+        engine.check()
+        elapsed = before + time.perf_counter() - begin
+        folder.save_checkpoint(engine.state(), {"seconds": elapsed, "steps": steps})
+
+    try:
+        with folder.metrics.open("a", encoding="utf-8") as log:
+            while engine.step_count < steps:
+                engine.step()
+                step = engine.step_count
+                terms = None
+                if step % every == 0 or step == steps:
+                    norms = engine.gradient_norms()
+                    terms = engine.read()
+                    seconds = before + time.perf_counter() - begin
+                    log.write(scoring.metrics_line(step, engine.images_seen, seconds, terms, norms))
+                    log.flush()
+                if step % 8 == 0 or terms:
+                    reporter.progressed(engine.images_seen, step / per_epoch, terms)
+                if time.perf_counter() - saved >= settings.checkpoint_seconds:
+                    save()
+                    saved = time.perf_counter()
+    except KeyboardInterrupt:
+        save()
+        raise
+    if engine.stream.device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = before + time.perf_counter() - begin
+    if steps:
+        save()
+    return {
+        "seconds": round(seconds, 3),
+        "images_seen": engine.images_seen,
+        "images_per_second": round(engine.images_seen / seconds, 1) if seconds > 0 else None,
+    }
+
+
+def _result(
+    settings: RunSettings, engine: Engine, cost: dict[str, Any], scorer: scoring.Scorer, trained: Trained
+) -> dict[str, Any]:
+    entry = registry().models[settings.model]
+    device = engine.stream.device
+    if device.type == "cuda":
+        memory, name = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_name(device)
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        memory, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, platform.machine()
+    parameters = {n: sum(p.numel() for p in engine.networks[n].parameters()) for n in engine.networks.names()}
+    return {
+        "format": 1,
+        "model": settings.model,
+        "dataset": trained.data.name,
+        "seed": settings.seed,
+        **scorer.score(trained),
+        "cost": {
+            **cost,
+            "parameters": parameters,
+            "peak_memory_bytes": memory,
+            "device": f"{device.type} ({name})",
+            "threads": torch.get_num_threads(),
+        },
+        "plugin": {"name": entry.plugin.name, "package": entry.plugin.package, "version": entry.plugin.version},
+        "settings": {**options.settings_of(settings), "options": dict(settings.options)},
+        "provenance": {
+            "zoo": zoo.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    }

@@ -1,0 +1,127 @@
+"""A trained model in the hand: ``zoo.load`` and what can be asked of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zoo import options
+from zoo.data import DataSpec, to_uint8, to_unit
+from zoo.errors import UsageError
+from zoo.interfaces import Autoencoder, Generator, Networks, Objective
+from zoo.registry import registry
+from zoo.run.folder import RunFolder
+
+__all__ = ["Trained", "TrainedAutoencoder", "bind", "load", "make_networks"]
+
+
+class Trained:
+    """A model with its trained networks, in evaluation mode.
+
+    Attributes:
+        objective: the model's settings and game.
+        networks: its networks.
+        data: the shape (C, H, W), name and classes of the data set it was trained on.
+    """
+
+    def __init__(self, objective: Generator, networks: Networks, data: DataSpec) -> None:
+        self.objective, self.networks, self.data = objective, networks.eval(), data
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.networks.parameters()).device
+
+    def to(self, device: str | torch.device) -> Trained:
+        """Move the networks; returns self."""
+        self.networks.to(device)
+        return self
+
+    @torch.no_grad()
+    def sample(self, n: int, *, seed: int | None = None, batch: int = 500) -> Tensor:
+        """n new images, (n, C, H, W) in [−1, 1]; with a seed, always the same ones, for any ``batch``."""
+        if n < 1:
+            raise UsageError(f"n: {n} is not allowed; must be at least 1")
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices, enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            parts = [self.objective.sample(self.networks, min(batch, n - i)) for i in range(0, n, batch)]
+        return torch.cat(parts).float()
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """The mean images of codes z (B, d): (B, C, H, W) in [−1, 1]."""
+        z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
+        latent = self.objective.latent
+        if z.ndim != 2 or z.shape[1] != latent:
+            raise UsageError(f"z: shape {tuple(z.shape)} is not allowed; must be (B, {latent})")
+        return self.objective.decode(self.networks, z).float()
+
+    def images(self, n: int, *, seed: int | None = None) -> NDArray[np.uint8]:
+        """n new images as files hold them: uint8, (n, H, W) for one channel and (n, H, W, C) for three."""
+        return as_files(to_uint8(self.sample(n, seed=seed)))
+
+
+class TrainedAutoencoder(Trained):
+    """A trained model that can also encode and reconstruct."""
+
+    objective: Autoencoder
+
+    def _input(self, x: Tensor | NDArray[Any]) -> Tensor:
+        x = torch.as_tensor(x)
+        x = to_unit(x) if x.dtype == torch.uint8 else x.float()
+        if tuple(x.shape[1:]) != self.data.shape:
+            wanted = ", ".join(map(str, self.data.shape))
+            raise UsageError(f"x: shape {tuple(x.shape)} is not allowed; must be (B, {wanted})")
+        return x.to(self.device)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor | NDArray[Any], *, batch: int = 500) -> Tensor:
+        """The posterior mean of images x (B, C, H, W), in [−1, 1] or uint8: codes (B, d)."""
+        return torch.cat([self.objective.encode(self.networks, b) for b in self._input(x).split(batch)]).float()
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor | NDArray[Any], *, batch: int = 500) -> Tensor:
+        """Images x (B, C, H, W), in [−1, 1] or uint8, through encoder and decoder: (B, C, H, W) in [−1, 1]."""
+        return torch.cat([self.objective.reconstruct(self.networks, b) for b in self._input(x).split(batch)]).float()
+
+
+def as_files(images: Tensor) -> NDArray[np.uint8]:
+    """uint8 (N, C, H, W) → (N, H, W) for one channel, (N, H, W, C) for three."""
+    array = images.cpu().permute(0, 2, 3, 1).numpy()
+    return array[..., 0] if array.shape[-1] == 1 else array
+
+
+def make_networks(objective: Objective, data: DataSpec) -> Networks:
+    """The model's networks for a data set, fresh."""
+    return Networks(objective.networks(data))
+
+
+def bind(objective: Objective, networks: Networks, data: DataSpec) -> Trained:
+    """The handle with the abilities that the model has."""
+    if isinstance(objective, Autoencoder):
+        return TrainedAutoencoder(objective, networks, data)
+    if isinstance(objective, Generator):
+        return Trained(objective, networks, data)
+    raise UsageError(f"{type(objective).__name__} is neither a Generator nor an Autoencoder: it cannot sample")
+
+
+def load(run: str | Path, *, device: str = "cpu") -> Trained:
+    """The trained model of a run folder; a :class:`TrainedAutoencoder` where it can encode.
+
+    Raises:
+        UsageError: where there is no run, it is unfinished, or its model is not installed.
+    """
+    folder = RunFolder(Path(run))
+    tensors, facts = folder.load_model()
+    objective = options.build(registry().model(facts["model"]), facts["options"])
+    data = DataSpec(facts["dataset"], tuple(facts["shape"]), tuple(facts["classes"]))
+    networks = make_networks(objective, data)
+    networks.load_state_dict(tensors)
+    return bind(objective, networks, data).to(device)
