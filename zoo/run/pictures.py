@@ -17,7 +17,7 @@ from zoo.run.trained import Trained, TrainedAutoencoder, as_files
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["draw_curves", "draw_pictures", "grid", "save_grid"]
+__all__ = ["draw_curves", "draw_pictures", "grid", "save_grid", "save_pairs"]
 
 _PAPER, _GAP = 255, 2
 
@@ -45,20 +45,20 @@ def save_grid(images: Tensor, path: Path, columns: int) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def draw_pictures(folder: RunFolder, trained: Trained, data: Dataset) -> None:
-    """``samples.png``: 100 new images, always the first 100 of seed 0. ``reconstructions.png``: pairs from the test set.
+def save_pairs(x: Tensor, rec: Tensor, path: Path, columns: int = 10) -> None:
+    """Write images and their reconstructions, uint8 (N, C, H, W): a row of images, below it what became of each."""
+    columns = min(columns, len(x))
+    full = len(x) // columns * columns
+    rows = [part for i in range(0, full, columns) for part in (x[i : i + columns], rec[i : i + columns])]
+    save_grid(torch.cat(rows), path, columns)
 
-    In the reconstructions, odd rows are test images and each row below is the same images decoded from their codes.
-    """
-    save_grid(to_uint8(trained.sample(100, seed=0)), folder.path / "samples.png", 10)
+
+def draw_pictures(folder: RunFolder, trained: Trained, data: Dataset) -> None:
+    """``samples.png``: the first 100 samples of seed 0, none chosen. ``reconstructions.png``: of the first test images."""
+    save_grid(to_uint8(trained.sample(100, seed=0)).cpu(), folder.path / "samples.png", 10)
     if isinstance(trained, TrainedAutoencoder):
         x = data.test.images[:50]
-        rec = to_uint8(trained.reconstruct(to_unit(x))).cpu()
-        rows = [part for i in range(0, len(x), 10) for part in (x[i : i + 10], rec[i : i + 10])]
-        if len(x) < 10 or len(x) % 10 == 0:
-            save_grid(torch.cat(rows), folder.path / "reconstructions.png", min(10, len(x)))
-        else:
-            save_grid(torch.cat(rows[: len(x) // 10 * 2]), folder.path / "reconstructions.png", 10)
+        save_pairs(x, to_uint8(trained.reconstruct(to_unit(x))).cpu(), folder.path / "reconstructions.png")
 
 
 def draw_curves(folder: RunFolder) -> None:

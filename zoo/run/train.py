@@ -27,7 +27,7 @@ from zoo.run.pictures import draw_curves, draw_pictures
 from zoo.run.settings import RunSettings, differences, parse_size
 from zoo.run.trained import Trained, bind, make_networks
 
-__all__ = ["Reporter", "Silent", "resolve", "train"]
+__all__ = ["Reporter", "Silent", "load_data", "resolve", "train"]
 
 LOGGED_LINES = 200
 """Lines of metrics.jsonl in a run, about."""
@@ -101,7 +101,8 @@ def _explicit(base: RunSettings, config: Path | None, run_given: Mapping[str, An
     return {**(options.settings_of(base) if config else {}), **run_given}
 
 
-def _data(settings: RunSettings) -> Dataset:
+def load_data(settings: RunSettings) -> Dataset:
+    """The data set that a run's settings name."""
     data_options = DataOptions(
         data_dir=Path(settings.data_dir) if settings.data_dir else None,
         image_size=parse_size(settings.image_size),
@@ -150,7 +151,7 @@ def train(
     )
     objective: Objective = options.build(registry().model(settings.model), settings.options)
     device = choose_device(settings.device)
-    data = _data(settings)
+    data = load_data(settings)
     if settings.epochs is None:
         settings = attrs.evolve(settings, epochs=data.epochs)
     scorer = scoring.Scorer(settings.extractor, data, reporter.note, settings.samples)

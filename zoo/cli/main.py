@@ -1,0 +1,91 @@
+"""``zoo``: the group of commands, and how failures are told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import zoo
+from zoo.cli import inspect, produce
+from zoo.cli.run import RunCommand
+from zoo.errors import ZooError, unknown_name
+
+__all__ = ["main"]
+
+
+class _Group(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise unknown_name("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(zoo.__version__, prog_name="zoo")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def cli(debug: bool) -> None:
+    """The model zoo where variational autoencoders meet adversarial training.
+
+    \b
+    zoo run vaegan                      train on the bundled digits, score, draw pictures
+    zoo run vaegan --dataset mnist      the same on MNIST
+    zoo list models                     what there is
+    zoo show vaegan                     its paper, its game as a table, its options
+    """
+
+
+cli.add_command(RunCommand("run"))
+for command in (
+    inspect.list_,
+    inspect.show,
+    produce.sample,
+    produce.reconstruct,
+    produce.interpolate,
+    produce.traverse,
+    produce.encode,
+    inspect.doctor,
+):
+    cli.add_command(command)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with 0 (done), 1 (the run failed) or 2 (wrong usage), saying why in one line."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        status: Any = cli.main(arguments, prog_name="zoo", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
+    except click.ClickException as error:
+        where = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
+        _fail(f"{error.format_message()}{where}", 2 if isinstance(error, click.UsageError) else 1)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; a run that was under way continues with --resume", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except ZooError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_status)
+    except Exception as error:
+        if debug:
+            raise
+        first = (str(error).strip().splitlines() or ["(no message)"])[0]
+        _fail(f"{type(error).__name__}: {first}; --debug shows where", 1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(text: str, status: int) -> None:
+    click.echo(f"zoo: error: {' '.join(text.split())}", err=True)
+    sys.exit(status)

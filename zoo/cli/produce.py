@@ -1,0 +1,216 @@
+"""What a trained model makes: ``zoo sample``, ``reconstruct``, ``interpolate``, ``traverse`` and ``encode``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.errors import UsageError, ZooError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.data import Dataset
+    from zoo.run import Trained, TrainedAutoencoder
+
+__all__ = ["encode", "interpolate", "reconstruct", "sample", "traverse"]
+
+_run = click.argument("run", type=click.Path(path_type=Path))
+_seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the codes.")
+_data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Data root; default the run's own.")
+
+
+def _out(default: str, text: str) -> Any:
+    kind = click.Path(path_type=Path)
+    return click.option("--out", type=kind, metavar="PATH", help=f"{text}; default RUN/{default}.")
+
+
+@click.command()
+@_run
+@click.option("-n", "n", type=click.IntRange(1), default=64, show_default=True, help="How many images.")
+@_out("grid.png", "grid.png, samples.npy (uint8, N×H×W or N×H×W×3), or a folder for single PNGs")
+@_seed
+def sample(run: Path, n: int, out: Path | None, seed: int) -> None:
+    """Draw new images from a trained model."""
+    from zoo.data import to_uint8
+
+    trained = _load(run)
+    target = out or run / "grid.png"
+    if target.suffix not in (".png", ".npy", ""):
+        raise UsageError(f"out: {str(target)!r} is not allowed; must end in .png or .npy, or be a folder")
+    _write_images(to_uint8(trained.sample(n, seed=seed)), target)
+    click.echo(f"wrote {n} images to {target}")
+
+
+@click.command()
+@_run
+@click.option("-n", "n", type=click.IntRange(1), default=50, show_default=True, help="How many test images.")
+@_out("reconstructions.png", "PNG")
+@_data_dir
+def reconstruct(run: Path, n: int, out: Path | None, data_dir: Path | None) -> None:
+    """Draw test images, and below each row what the model makes of it."""
+    from zoo.data import to_uint8, to_unit
+    from zoo.run.pictures import save_pairs
+
+    trained = _autoencoder(run)
+    x = _dataset(run, data_dir).test.images[:n]
+    target = _png(out or run / "reconstructions.png")
+    save_pairs(x, to_uint8(trained.reconstruct(to_unit(x))).cpu(), target)
+    click.echo(f"wrote {len(x)} pairs to {target}")
+
+
+@click.command()
+@_run
+@click.option("--rows", type=click.IntRange(1), default=8, show_default=True, help="How many pairs of ends.")
+@click.option("--steps", type=click.IntRange(3), default=10, show_default=True, help="Images from end to end.")
+@_out("interpolations.png", "PNG")
+@_seed
+@_data_dir
+def interpolate(run: Path, rows: int, steps: int, out: Path | None, seed: int, data_dir: Path | None) -> None:
+    """Draw the way between two codes: of test images where the model encodes, of the prior otherwise."""
+    import torch
+
+    from zoo.data import to_uint8, to_unit
+    from zoo.run import TrainedAutoencoder
+    from zoo.run.pictures import save_grid
+
+    trained = _load(run)
+    if isinstance(trained, TrainedAutoencoder):
+        images = _dataset(run, data_dir).test.images
+        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[: 2 * rows]
+        z = trained.encode(to_unit(images[chosen]))
+        rows = len(z) // 2
+    else:
+        z = _codes(trained, 2 * rows, seed)
+    a, b = z[:rows, None], z[rows : 2 * rows, None]
+    t = torch.linspace(0, 1, steps, device=z.device)[None, :, None]
+    target = _png(out or run / "interpolations.png")
+    save_grid(to_uint8(trained.decode(torch.lerp(a, b, t).flatten(0, 1))).cpu(), target, steps)
+    click.echo(f"wrote {rows} interpolations to {target}")
+
+
+@click.command()
+@_run
+@click.option("--dims", type=click.IntRange(1), default=10, show_default=True, help="How many dimensions of z.")
+@click.option("--steps", type=click.IntRange(3), default=11, show_default=True, help="Values of each, −3 to 3.")
+@_out("traversals.png", "PNG")
+@_seed
+def traverse(run: Path, dims: int, steps: int, out: Path | None, seed: int) -> None:
+    """Draw what each dimension of the code does: a row a dimension, from −3 to 3, the others at rest."""
+    import torch
+
+    from zoo.data import to_uint8
+    from zoo.run.pictures import save_grid
+
+    trained = _load(run)
+    latent = trained.objective.latent
+    dims = min(dims, latent)
+    z = _codes(trained, 1, seed).repeat(dims * steps, 1)
+    values = torch.linspace(-3, 3, steps, device=z.device)
+    for d in range(dims):
+        z[d * steps : (d + 1) * steps, d] = values
+    target = _png(out or run / "traversals.png")
+    save_grid(to_uint8(trained.decode(z)).cpu(), target, steps)
+    click.echo(f"wrote {dims} traversals to {target}")
+
+
+@click.command()
+@_run
+@_out("codes.npz", "npz with z and labels, train and test")
+@_data_dir
+def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
+    """Write the codes of the whole data set: z_train, z_test, and labels where there are any."""
+    import io
+
+    import numpy as np
+
+    from zoo.run.folder import write_atomically
+
+    trained, data = _autoencoder(run), _dataset(run, data_dir)
+    arrays = {}
+    for name, split in (("train", data.train), ("test", data.test)):
+        arrays[f"z_{name}"] = trained.encode(split.images).cpu().numpy()
+        if split.labels is not None:
+            arrays[f"labels_{name}"] = split.labels.numpy()
+    target = out or run / "codes.npz"
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    _folder_of(target)
+    write_atomically(target, buffer.getvalue())
+    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    click.echo(f"wrote {shapes} to {target}")
+
+
+def _load(run: Path) -> Trained:
+    from zoo.run import load
+
+    return load(run)
+
+
+def _autoencoder(run: Path) -> TrainedAutoencoder:
+    from zoo.run import TrainedAutoencoder
+
+    trained = _load(run)
+    if not isinstance(trained, TrainedAutoencoder):
+        raise UsageError(f"{run}: its model has no encoder; only autoencoders can do this")
+    return trained
+
+
+def _dataset(run: Path, data_dir: Path | None) -> Dataset:
+    import attrs
+
+    from zoo.run.folder import RunFolder
+    from zoo.run.train import load_data
+
+    settings = RunFolder(run).settings()
+    return load_data(attrs.evolve(settings, data_dir=str(data_dir)) if data_dir else settings)
+
+
+def _codes(trained: Trained, n: int, seed: int) -> Tensor:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return trained.objective.prior(torch.empty(0, device=trained.device), n)
+
+
+def _png(target: Path) -> Path:
+    if target.suffix != ".png":
+        raise UsageError(f"out: {str(target)!r} is not allowed; must end in .png")
+    _folder_of(target)
+    return target
+
+
+def _folder_of(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZooError(f"out: cannot write to {target.parent}: {error.strerror or error}") from None
+
+
+def _write_images(images: Tensor, target: Path) -> None:
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from zoo.run.folder import write_atomically
+    from zoo.run.pictures import save_grid
+    from zoo.run.trained import as_files
+
+    _folder_of(target)
+    if target.suffix == ".png":
+        save_grid(images.cpu(), target, max(1, round(len(images) ** 0.5)))
+    elif target.suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, as_files(images), allow_pickle=False)
+        write_atomically(target, buffer.getvalue())
+    else:
+        _folder_of(target / "x")
+        digits = len(str(len(images) - 1))
+        for i, image in enumerate(as_files(images)):
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "PNG")
+            write_atomically(target / f"{i:0{digits}d}.png", buffer.getvalue())

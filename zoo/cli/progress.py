@@ -1,0 +1,169 @@
+"""How ``zoo run`` shows itself: a live display on a terminal, plain lines in a pipe or a CI log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from zoo.run.settings import RunSettings
+
+__all__ = ["PlainReporter", "RichReporter", "reporter", "score_table"]
+
+_SHOWN = {
+    "classes covered": "classes with at least a tenth of an even share",
+    "smallest class share": "an even share would be {even}",
+}
+
+
+class PlainReporter:
+    """One line every few seconds; nothing that only a terminal understands."""
+
+    every_seconds = 10.0
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._total = self._begin = 0
+        self._since = self._last = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def started(self, settings: RunSettings, folder: Path, total_images: int, begin: int) -> None:
+        verb = f"resumes at {begin:,} of" if begin else "trains on"
+        self._print(
+            f"{settings.model} {verb} {total_images:,} images of {settings.dataset} "
+            f"({settings.epochs} epochs, batch {settings.batch}, seed {settings.seed}) -> {folder}"
+        )
+        self._total, self._begin = total_images, begin
+        self._since = self._last = time.perf_counter()
+
+    def progressed(self, images: int, epoch: float, terms: Mapping[str, float] | None) -> None:
+        now = time.perf_counter()
+        if terms is None or (now - self._last < self.every_seconds and images < self._total):
+            return
+        self._last = now
+        rate, left = self._pace(images)
+        values = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
+        self._print(f"epoch {epoch:.1f}  {images:,}/{self._total:,}  {rate:,.0f} images/s  {left} left  {values}")
+
+    def note(self, text: str) -> None:
+        self._print(f"note: {text}")
+
+    def finished(self, result: Mapping[str, Any], folder: Path) -> None:
+        self.console.print(score_table(result))
+        self._print(f"wrote {', '.join(_written(folder))}\nin    {folder}")
+
+    def _pace(self, images: int) -> tuple[float, str]:
+        rate = (images - self._begin) / max(1e-9, time.perf_counter() - self._since)
+        seconds = round((self._total - images) / rate) if rate > 0 else 0
+        return rate, f"{seconds // 60}:{seconds % 60:02d}"
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class RichReporter(PlainReporter):
+    """A bar with epoch, images/s and time left, and a table of the terms, redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=32),
+            TextColumn("epoch {task.fields[epoch]:.1f}"),
+            TextColumn("{task.fields[rate]:,.0f} images/s"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task("", total=None, epoch=0.0, rate=0.0)
+        self._live: Live | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def started(self, settings: RunSettings, folder: Path, total_images: int, begin: int) -> None:
+        super().started(settings, folder, total_images, begin)
+        self._bar.reset(self._task, total=total_images, completed=begin, description=settings.model)
+        self._live = Live(self._bar, console=self.console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def progressed(self, images: int, epoch: float, terms: Mapping[str, float] | None) -> None:
+        rate, _ = self._pace(images)
+        self._bar.update(self._task, completed=images, epoch=epoch, rate=rate)
+        if terms is not None and self._live is not None:
+            grid = Table.grid(padding=(0, 3))
+            grid.add_row(*(f"[dim]{name}[/dim] {value:.4g}" for name, value in terms.items()))
+            outer = Table.grid()
+            outer.add_row(self._bar)
+            outer.add_row(grid)
+            self._live.update(outer)
+        if images >= self._total:
+            self._stop()
+            if terms is not None:
+                self._last = float("-inf")
+                super().progressed(images, epoch, terms)
+            self._print("scoring …")
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def reporter() -> PlainReporter:
+    """The live display where standard output is a terminal, else plain lines."""
+    console = Console(highlight=False)
+    return RichReporter(console) if console.is_terminal and not console.is_dumb_terminal else PlainReporter(console)
+
+
+def score_table(result: Mapping[str, Any]) -> Table:
+    """A run's scores and cost; what is not defined reads n/a."""
+    table = Table(box=None, padding=(0, 2, 0, 0), title=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim")
+    scores: Mapping[str, float | None] = result["scores"]
+    for name, value in scores.items():
+        table.add_row(name, _figure(value), _meaning(name, result))
+    cost = result["cost"]
+    rate = cost["images_per_second"]
+    table.add_row("training", f"{cost['seconds']:.1f} s", f"{rate:,.0f} images/s, {cost['device']}" if rate else "")
+    return table
+
+
+def _meaning(name: str, result: Mapping[str, Any]) -> str:
+    protocol = result["protocol"]
+    if name.endswith(" floor"):
+        return "real training images in place of generated ones: no model should be below"
+    if name.endswith(" (train)"):
+        return "the same against the training images"
+    if name in ("FID", f"FD-{protocol['extractor']}"):
+        return f"Fréchet distance, {protocol['n_generated']:,} generated against {protocol['n_real']:,} test images"
+    if name == "reconstruction MSE":
+        return "test images, pixels in [0, 1]"
+    shares = result["class_shares"]
+    return _SHOWN.get(name, "").format(even=f"{1 / len(shares):.2f}" if shares else "")
+
+
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"
+
+
+def _written(folder: Path) -> list[str]:
+    names = ["result.json", "samples.png", "reconstructions.png", "curves.png", "model.safetensors", "metrics.jsonl"]
+    return [name for name in names if (folder / name).is_file()]
