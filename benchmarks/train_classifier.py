@@ -6,7 +6,7 @@ One network for MNIST and for scikit-learn's digits, trained on their training s
 over the last steps, are saved as they are: nothing is chosen on a test split.
 
 How 8x8 scans are brought to 28x28 was settled by `--experiment`: two epochs on MNIST alone, judged on the
-training scans. At 20x20 in a border of 4, MNIST's own framing, it reads 89 % of them; stretched to 28x28, 78 %.
+training scans. At 20x20 in a border of 4, MNIST's own framing, it reads 89 %; stretched to 28x28, 78 %.
 """
 
 from __future__ import annotations

@@ -20,9 +20,11 @@ class VAEGAN(zoo.Autoencoder):
     paper: ClassVar[str] = "Larsen, Sønderby, Larochelle & Winther, ICML 2016, arXiv:1512.09300"
 
     tap: int = zoo.option(2, "Critic stage l whose features measure similarity, Dis_l.", zoo.at_least(1))
+    raw: bool = zoo.option(False, "Dis_l before its batch normalisation, as the authors' code has it.")
     gamma: float = zoo.option(1e-2, "γ: weight of `like` against the game, for the decoder.", zoo.above(0))
     fakes: Literal["both", "prior", "reconstruction"] = zoo.option(
-        "both", "What the critic calls fake: Dec(z), z from the prior; Dec(z), z from Enc(x); or both (Algorithm 1)."
+        "both",
+        "What the critic calls fake: Dec(z), z from the prior; Dec(z), z from Enc(x); or both (Algorithm 1).",
     )
     saturating: bool = zoo.option(False, "The decoder maximises L_GAN itself instead of the non-saturating loss.")
     equilibrium: bool = zoo.option(False, "Hold whoever is ahead by the authors' margins, 0.68 ± 0.35.")
@@ -32,7 +34,7 @@ class VAEGAN(zoo.Autoencoder):
         return {
             "encoder": zoo.encoder(data, self.latent, self.width, **nets),
             "decoder": zoo.decoder(data, self.latent, self.width, **nets),
-            "critic": zoo.critic(data, self.width, tap=self.tap, **nets),
+            "critic": zoo.critic(data, self.width, tap=self.tap, raw=self.raw, **nets),
         }
 
     def players(self) -> Mapping[str, Mapping[str, float]]:

@@ -313,9 +313,7 @@ def test_emnist_is_read_from_its_archive_and_turned_upright(tmp_path, monkeypatc
     with zipfile.ZipFile(archive, "w") as file:
         for part, pixels in letters.items():
             stem = f"gzip/emnist-balanced-{part}"
-            file.writestr(
-                f"{stem}-images-idx3-ubyte.gz", gzip.compress(idx(pixels.transpose(0, 2, 1).copy()))
-            )
+            file.writestr(f"{stem}-images-idx3-ubyte.gz", gzip.compress(idx(pixels.transpose(0, 2, 1).copy())))
             file.writestr(f"{stem}-labels-idx1-ubyte.gz", gzip.compress(idx(np.array([46], np.uint8))))
     monkeypatch.setattr("torchvision.datasets.EMNIST.md5", md5(archive.read_bytes()))
     emnist = load("emnist")
@@ -338,9 +336,7 @@ def python2_batch(pixels: np.ndarray, labels: list[int]) -> bytes:
         + short(b"|")
         + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     )
-    shape = (
-        b"(M" + pixels.shape[0].to_bytes(2, "little") + b"M" + pixels.shape[1].to_bytes(2, "little") + b"t"
-    )
+    shape = b"(M" + pixels.shape[0].to_bytes(2, "little") + b"M" + pixels.shape[1].to_bytes(2, "little") + b"t"
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + short(b"b") + b"tR"
     array += b"(K\x01" + shape + dtype + b"\x89T" + len(raw).to_bytes(4, "little") + raw + b"tb"
     listed = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
@@ -536,9 +532,7 @@ def test_damaged_files_are_counted_and_named_also_from_the_cache(photos):
     for n in range(3):
         picture(photos / f"{n}.png", seed=n)
     (photos / "empty.jpg").touch()
-    whole = picture(
-        photos / "cut.jpg", size=(40, 40)
-    ).read_bytes()  # its header alone is fine, and of another size
+    whole = picture(photos / "cut.jpg", size=(40, 40)).read_bytes()  # its header alone is fine, and of another size
     (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (photos / "link.png").symlink_to(photos / "nowhere.png")
     for n in range(4):
@@ -547,9 +541,7 @@ def test_damaged_files_are_counted_and_named_also_from_the_cache(photos):
         with pytest.warns(DataWarning, match="7 of 10 files") as caught:
             folder = open_folder(photos, DataOptions())
         message = str(caught[0].message)
-        assert all(
-            name in message for name in ("empty.jpg", "cut.jpg", "link.png", "z0.jpg", "z1.jpg", "2 more")
-        )
+        assert all(name in message for name in ("empty.jpg", "cut.jpg", "link.png", "z0.jpg", "z1.jpg", "2 more"))
         assert "z2.jpg" not in message
         assert folder.shape == (3, 16, 16)  # the damaged one has no say
         assert len(all_images(folder)) == 3
@@ -617,9 +609,7 @@ def test_crop_keeps_the_middle_and_none_squeezes_the_whole(photos):
 
 
 def test_reducing_is_antialiased(photos):
-    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(
-        np.uint8
-    )  # a nearest-neighbour pick would be 0 or 255
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)  # a nearest-neighbour pick would be 0 or 255
     for n in range(2):
         Image.fromarray(board).save(photos / f"{n}.png")
     small = open_folder(photos, DataOptions(image_size=(16, 16))).train.images
@@ -781,9 +771,7 @@ def test_mnist_is_as_published(monkeypatch):
 
 
 @pytest.mark.mnist
-@pytest.mark.skipif(
-    not REAL or not Path(REAL, "cifar10-jpeg").is_dir(), reason="no cifar10-jpeg under ZOO_DATA"
-)
+@pytest.mark.skipif(not REAL or not Path(REAL, "cifar10-jpeg").is_dir(), reason="no cifar10-jpeg under ZOO_DATA")
 def test_a_real_folder_of_photographs():
     folder = open_folder(Path(str(REAL), "cifar10-jpeg", "test"), DataOptions())
     assert (folder.shape, len(folder.classes)) == ((3, 32, 32), 10)

@@ -57,7 +57,7 @@ class Gaussian(Posterior):
         return (0.5 * self.logvar).exp()
 
     def rsample(self) -> Tensor:
-        """mean + σ·ε with ε ~ N(0, I), (B, d)."""
+        """Mean + σ·ε with ε ~ N(0, I), (B, d)."""
         return torch.addcmul(self.mean, self.std, torch.randn_like(self.mean))
 
     def log_prob(self, z: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class Decoder(nn.Module, abc.ABC):
     def image(self, z: Tensor) -> Tensor:
         """The mean image of z (B, d): (B, C, H, W) in [−1, 1]."""
         out = self(z)
-        return out.mean if isinstance(out, Likelihood) else out  # type: ignore[no-any-return]
+        return out.mean if isinstance(out, Likelihood) else out
 
 
 class Verdict(NamedTuple):
@@ -145,7 +145,9 @@ class Generator(Objective):
     """A model that can sample: it has a network ``decoder`` that maps codes to images."""
 
     latent: int = option(16, "Dimensions of the code z.", at_least(1))
-    width: int = option(32, "Channels of the first stage, doubled at each next (conv); hidden units / 16 (mlp).", at_least(1))
+    width: int = option(
+        32, "Channels of the first stage, doubled at each next (conv); hidden units / 16 (mlp).", at_least(1)
+    )
     family: Literal["conv", "mlp"] = option("conv", "Networks: strided convolutions, or fully connected layers.")
     norm: Literal["batch", "group", "none"] = option("batch", "Normalisation inside the networks.")
 
@@ -154,7 +156,7 @@ class Generator(Objective):
         return torch.randn(len(like) if n is None else n, self.latent, device=like.device)
 
     def sample(self, net: Networks, n: int) -> Tensor:
-        """n new images, (n, C, H, W) in [−1, 1]."""
+        """N new images, (n, C, H, W) in [−1, 1]."""
         like = next(net.parameters())
         return self.decode(net, self.prior(like, n))
 
@@ -174,5 +176,5 @@ class Autoencoder(Generator):
         return mean
 
     def reconstruct(self, net: Networks, x: Tensor) -> Tensor:
-        """x through encoder (its mean) and decoder: (B, C, H, W) in [−1, 1]."""
+        """X through encoder (its mean) and decoder: (B, C, H, W) in [−1, 1]."""
         return self.decode(net, self.encode(net, x))

@@ -1,4 +1,4 @@
-"""The few loss terms that nearly every model needs, each a scalar: a sum over an image's elements, a mean over images."""
+"""The few loss terms that nearly every model needs: scalars, summed over an image and averaged over images."""
 
 from __future__ import annotations
 

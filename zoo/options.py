@@ -17,7 +17,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Union, dataclass_transform, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import attrs
 
@@ -131,10 +131,13 @@ def _validate_field(instance: Any, attribute: attrs.Attribute[Any], value: Any) 
         object.__setattr__(instance, attribute.name, checked)
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, attrs.field))
-def frozen(cls: type) -> type:
-    """``attrs.frozen`` for settings: immutable, keyword-only, compared by value."""
-    return attrs.frozen(cls, kw_only=True, slots=False)  # type: ignore[call-overload,no-any-return]
+if TYPE_CHECKING:
+    from attrs import frozen
+else:
+
+    def frozen(cls: type) -> type:
+        """``attrs.frozen`` for settings: immutable, keyword-only, compared by value."""
+        return attrs.frozen(cls, kw_only=True, slots=False)
 
 
 def options_of(cls: type) -> Mapping[str, OptionInfo]:

@@ -150,7 +150,15 @@ def doctor() -> None:
     table.add_column(no_wrap=True)
     table.add_column()
     table.add_row("zoo", f"{zoo.__version__}, Python {platform.python_version()} at {sys.prefix}")
-    names = ("torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "safetensors", "pluggy")
+    names = (
+        "torch",
+        "torchvision",
+        "torchmetrics",
+        "torch-fidelity",
+        "scikit-learn",
+        "safetensors",
+        "pluggy",
+    )
     table.add_row("libraries", ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names))
     table.add_row("cpu", f"{os.cpu_count()} processors, torch uses {torch.get_num_threads()} threads")
     if torch.cuda.is_available():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["encode", "interpolate", "reconstruct", "sample", "traverse"]
 
-_run = click.argument("run", type=click.Path(path_type=Path))
-_seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the codes.")
-_data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Data root; default the run's own.")
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+_run: _Decorator = click.argument("run", type=click.Path(path_type=Path))
+_seed: _Decorator = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the codes."
+)
+_data_dir: _Decorator = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Data root; default the run's own."
+)
 
 
-def _out(default: str, text: str) -> Any:
+def _out(default: str, text: str) -> _Decorator:
     kind = click.Path(path_type=Path)
     return click.option("--out", type=kind, metavar="PATH", help=f"{text}; default RUN/{default}.")
 
@@ -129,7 +136,7 @@ def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
     from zoo.run.folder import write_atomically
 
     trained, data = _autoencoder(run), _dataset(run, data_dir)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, split in (("train", data.train), ("test", data.test)):
         arrays[f"z_{name}"] = trained.encode(split.images).cpu().numpy()
         if split.labels is not None:

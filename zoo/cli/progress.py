@@ -165,5 +165,12 @@ def _figure(value: float | None) -> str:
 
 
 def _written(folder: Path) -> list[str]:
-    names = ["result.json", "samples.png", "reconstructions.png", "curves.png", "model.safetensors", "metrics.jsonl"]
+    names = [
+        "result.json",
+        "samples.png",
+        "reconstructions.png",
+        "curves.png",
+        "model.safetensors",
+        "metrics.jsonl",
+    ]
     return [name for name in names if (folder / name).is_file()]

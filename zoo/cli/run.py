@@ -123,7 +123,7 @@ def _run(ctx: click.Context, /, **values: Any) -> None:
     from zoo.run import train
 
     report = reporter()
-    warnings.showwarning = lambda message, *_: report.note(str(message))  # type: ignore[assignment]
+    warnings.showwarning = lambda message, *_: report.note(str(message))
     with report:
         train(
             values["model"],

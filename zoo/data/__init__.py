@@ -49,9 +49,7 @@ def bundled_sources() -> list[DataSource]:
         DataSource("emnist", "digits and letters in 47 balanced classes, 28×28 grey", load_emnist, grey, 20),
         DataSource("cifar10", "photographs in ten classes, 32×32 RGB", load_cifar10, colour, 50),
         DataSource("svhn", "house numbers from street views, 32×32 RGB", load_svhn, colour, 50),
-        DataSource(
-            "celeba", "faces of celebrities, the middle 148 pixels at 64×64 RGB", load_celeba, (3, 64, 64), 20
-        ),
+        DataSource("celeba", "faces of celebrities, the middle 148 pixels at 64×64 RGB", load_celeba, (3, 64, 64), 20),
     ]
 
 

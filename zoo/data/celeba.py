@@ -50,9 +50,7 @@ def load_celeba(options: DataOptions) -> Dataset:
 
     file = None
     source = packed if packed.is_file() else plain
-    if (
-        source.exists()
-    ):  # an archive that was verified and decoded before is not hashed again, which takes seconds
+    if source.exists():  # an archive that was verified and decoded before is not hashed again, which takes seconds
         file = _cache_file(source, partition, frame)
         stored = load_arrays(file)
         if stored is not None and {"train", "test"} <= stored.keys():
@@ -62,18 +60,12 @@ def load_celeba(options: DataOptions) -> Dataset:
         file = _cache_file(source, partition, frame)
 
     rows = [line.split() for line in partition.read_text().splitlines() if line.strip()]
-    names = {
-        part: [name for name, number in rows if number == code]
-        for part, code in (("train", "0"), ("test", "2"))
-    }
+    names = {part: [name for name, number in rows if number == code] for part, code in (("train", "0"), ("test", "2"))}
     if source.is_dir():
         arrays = {part: _decode(lambda n: (source / n).read_bytes(), names[part], frame) for part in names}
     else:
         with zipfile.ZipFile(source) as archive:
-            arrays = {
-                part: _decode(lambda n: archive.read(f"{plain.name}/{n}"), names[part], frame)
-                for part in names
-            }
+            arrays = {part: _decode(lambda n: archive.read(f"{plain.name}/{n}"), names[part], frame) for part in names}
     if file is not None:
         save_arrays(file, arrays)
     return _dataset(arrays["train"], arrays["test"])

@@ -71,9 +71,7 @@ def open_folder(path: str | Path, options: DataOptions) -> Dataset:
         }
         save_arrays(file, arrays)
     if decoded.damaged:
-        message = (
-            f"{root}: {len(decoded.damaged)} of {len(items)} files are damaged or no images, and left out: "
-        )
+        message = f"{root}: {len(decoded.damaged)} of {len(items)} files are damaged or no images, and left out: "
         warnings.warn(message + _first(decoded.damaged), DataWarning, stacklevel=2)
     return _dataset(root, [items[int(index)] for index in decoded.kept], decoded.images)
 
@@ -96,9 +94,7 @@ def _dataset(root: Path, items: Sequence[Item], images: NDArray[np.uint8]) -> Da
 
     train = split(~test)
     epochs = min(200, max(1, round(_IMAGES_SEEN / len(train))))
-    return Dataset(
-        f"folder:{Path(os.path.abspath(root)).name or 'root'}", train, split(test), classes, epochs
-    )
+    return Dataset(f"folder:{Path(os.path.abspath(root)).name or 'root'}", train, split(test), classes, epochs)
 
 
 def _key(root: Path, items: Sequence[Item], options: DataOptions) -> str:
@@ -106,9 +102,7 @@ def _key(root: Path, items: Sequence[Item], options: DataOptions) -> str:
     import PIL
 
     sha = hashlib.sha256()
-    sha.update(
-        repr(("folder 1", PIL.__version__, options.image_size, options.crop, options.channels)).encode()
-    )
+    sha.update(repr(("folder 1", PIL.__version__, options.image_size, options.crop, options.channels)).encode())
     sha.update(os.fsencode(root.resolve()))
     for item in items:
         try:
@@ -150,9 +144,7 @@ def _decode(root: Path, items: Sequence[Item], options: DataOptions) -> _Decoded
         kept = list(headers)
         images = np.empty((len(kept), *frame.shape), np.uint8)
 
-        def pixels(
-            row: int, kept: list[int] = kept, out: NDArray[np.uint8] = images, frame: Frame = frame
-        ) -> str:
+        def pixels(row: int, kept: list[int] = kept, out: NDArray[np.uint8] = images, frame: Frame = frame) -> str:
             item = items[kept[row]]
             try:
                 out[row] = read(root / item.path, frame)
@@ -190,9 +182,7 @@ def _reason(item: Item, error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     text = " ".join(str(error).split()) or type(error).__name__
-    name = item.path.encode(
-        "utf-8", "replace"
-    ).decode()  # a name that is not Unicode cannot be stored or printed
+    name = item.path.encode("utf-8", "replace").decode()  # a name that is not Unicode cannot be stored or printed
     if isinstance(error, UnidentifiedImageError):
         text = "no image format that Pillow knows"  # its own message repeats the whole path
     elif isinstance(error, OSError) and error.strerror:

@@ -60,9 +60,7 @@ class Split:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
             found = f"{self.images.dtype} {tuple(self.images.shape)}"
             raise ZooError(f"images must be uint8 with shape (N, 1 or 3, H, W), not {found}.")
-        if self.labels is not None and (
-            self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]
-        ):
+        if self.labels is not None and (self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]):
             found = f"{self.labels.dtype} {tuple(self.labels.shape)}"
             raise ZooError(f"labels must be int64 with shape ({len(self.images)},), not {found}.")
 
@@ -96,9 +94,7 @@ class Dataset:
             raise ZooError(f"{self.name}: a split is empty ({len(self.train)} train, {len(self.test)} test).")
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             shapes = [tuple(split.images.shape[1:]) for split in (self.train, self.test)]
-            raise ZooError(
-                f"{self.name}: train and test images differ in shape, {shapes[0]} and {shapes[1]}."
-            )
+            raise ZooError(f"{self.name}: train and test images differ in shape, {shapes[0]} and {shapes[1]}.")
         for split in (self.train, self.test):
             if (split.labels is None) != (not self.classes):
                 raise ZooError(f"{self.name}: labels need class names, and class names need labels.")
@@ -173,9 +169,7 @@ class DataOptions:
             and len(size) == 2
             and all(isinstance(side, int) and side >= SMALLEST_SIDE for side in size)
         ):
-            raise UsageError(
-                f"image_size must be (H, W), each at least {SMALLEST_SIDE} pixels, not {size!r}."
-            )
+            raise UsageError(f"image_size must be (H, W), each at least {SMALLEST_SIDE} pixels, not {size!r}.")
         if self.crop not in ("center", "none"):
             raise UsageError(f"crop must be 'center' or 'none', not {self.crop!r}.")
         if self.channels not in (None, 1, 3):

@@ -72,9 +72,7 @@ def load_emnist(options: DataOptions) -> Dataset:
     from torchvision.datasets import EMNIST
 
     root, raw = data_root(options), "EMNIST/raw"
-    names = [
-        f"emnist-balanced-{s}-{kind}" for s in ("train", "test") for kind in ("images-idx3", "labels-idx1")
-    ]
+    names = [f"emnist-balanced-{s}-{kind}" for s in ("train", "test") for kind in ("images-idx3", "labels-idx1")]
     packed, plain = f"{raw}/{EMNIST.url.rpartition('/')[2]}", [f"{raw}/{name}-ubyte" for name in names]
     if not present(root, [packed]) and present(root, plain):
         parts = [_idx((root / path).read_bytes(), root / path) for path in plain]
@@ -97,9 +95,7 @@ def _idx(content: bytes, path: Path) -> Tensor:
     sizes = np.frombuffer(content[4 : 4 + 4 * rank], ">u4").astype(int).tolist()
     values = len(content) - 4 - 4 * rank
     if content[:3] != b"\0\0\x08" or len(sizes) != rank or rank == 0 or values != int(np.prod(sizes)):
-        raise ZooError(
-            f"{path} is damaged: it is no idx file of the length that its header states; remove it."
-        )
+        raise ZooError(f"{path} is damaged: it is no idx file of the length that its header states; remove it.")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * rank).view(sizes)
 
 

@@ -1,4 +1,4 @@
-"""The training images as the engine sees them: resident on the device, shuffled anew each epoch, by seed and position."""
+"""The training images as the engine sees them: resident on the device, in an order that seed and position fix."""
 
 from __future__ import annotations
 

@@ -46,7 +46,10 @@ class Update:
     def _tensors(self) -> list[Tensor]:
         state = self._optimiser.state
         parameters = list(self._named.values())
-        return [*parameters, *(v for p in parameters for v in state.get(p, {}).values() if isinstance(v, Tensor))]
+        return [
+            *parameters,
+            *(v for p in parameters for v in state.get(p, {}).values() if isinstance(v, Tensor)),
+        ]
 
     def state(self) -> dict[str, Tensor]:
         """The optimiser's tensors by ``parameter/entry``."""

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 __all__ = ["CHANNELS_RULE", "FEATURES", "RESIZE_RULE", "DigitClassifier", "grey", "prepare"]
 
 FEATURES = 64
-RESIZE_RULE = (
-    "28x28 as is; 8x8 bilinear to 20x20 in a border of 4; others bilinear antialias=True to 28x28; float32"
-)
+RESIZE_RULE = "28x28 as is; 8x8 bilinear to 20x20 in a border of 4; others bilinear antialias=True to 28x28; float32"
 CHANNELS_RULE = "1 as is; 3 to grey by ITU-R 601 luma, (19595 R + 38470 G + 7471 B + 32768) >> 16"
 
 

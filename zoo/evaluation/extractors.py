@@ -135,8 +135,8 @@ class Classifier(Extractor):
 class PinnedClassifier(Classifier):
     """The digit classifier whose weights ship with the package: 64 features, no download.
 
-    It reads 99.61 % of MNIST's test split and all 500 of scikit-learn's digits. Trained on their training splits
-    by ``benchmarks/train_classifier.py``.
+    It reads 99.61 % of MNIST's test split and all 500 of scikit-learn's digits. Trained on their training
+    splits by ``benchmarks/train_classifier.py``.
 
     Args:
         weights: a file to read in place of the shipped one; its digest must be the pinned one all the same.

@@ -57,7 +57,5 @@ def frechet_distance(reference: Reference | Moments, moments: Moments) -> float:
     shift = float((real.mean - moments.mean).square().sum())
     distance = shift + traces - 2 * float(eigenvalues.clamp(min=0).sqrt().sum())
     if not distance >= -_ROUNDING * abs(traces):
-        raise ZooError(
-            f"Fréchet distance: {distance:g} for a total variance of {traces:g}; the moments are not sound"
-        )
+        raise ZooError(f"Fréchet distance: {distance:g} for a total variance of {traces:g}; the moments are not sound")
     return max(distance, 0.0)

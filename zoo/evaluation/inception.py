@@ -164,7 +164,5 @@ def _network(path: Path) -> nn.Module:
     except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
         first = str(error).strip().splitlines()
         reason = first[0] if first else type(error).__name__
-        raise ZooError(
-            f"inception: {path} does not hold torch-fidelity's Inception weights: {reason}"
-        ) from None
+        raise ZooError(f"inception: {path} does not hold torch-fidelity's Inception weights: {reason}") from None
     return net.eval().requires_grad_(False)

@@ -82,7 +82,5 @@ class Protocol:
         if missing := sorted(names - set(entries)):
             raise ZooError(f"protocol: without {', '.join(missing)}")
         if unknown := sorted(set(entries) - names):
-            raise ZooError(
-                f"protocol: {', '.join(unknown)} is unknown; was it written by a newer latent-zoo?"
-            )
+            raise ZooError(f"protocol: {', '.join(unknown)} is unknown; was it written by a newer latent-zoo?")
         return cls(**entries)

@@ -184,9 +184,7 @@ def evaluate_images(
         chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(_FLOOR_SEED))[:n]
         floor = reference(train[chosen.to(train.device)], f"train, {n} drawn with seed {_FLOOR_SEED}")
         values[f"{name} floor"] = frechet_distance(test, floor.moments)
-    values["reconstruction MSE"] = (
-        None if reconstruct is None else reconstruction_mse(reconstruct, real, batch)
-    )
+    values["reconstruction MSE"] = None if reconstruct is None else reconstruction_mse(reconstruct, real, batch)
     shares = None if counts is None else [count / n for count in counts.tolist()]
     values.update(_coverage(shares))
     protocol = Protocol(

@@ -1,4 +1,4 @@
-"""Shape-agnostic networks: ``encoder``, ``decoder`` and ``critic`` for any data set, convolutional or fully connected."""
+"""Networks for any image size: ``encoder``, ``decoder`` and ``critic``, convolutional or fully connected."""
 
 from __future__ import annotations
 

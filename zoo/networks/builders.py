@@ -62,7 +62,13 @@ class _Decoder(Decoder):
 class _Critic(Critic):
     """x through a trunk, z through an MLP, both joined by an MLP; what it does not see is not there."""
 
-    def __init__(self, sees: Literal["x", "z", "xz"], trunk: nn.Module | None, latent: nn.Module | None, head: nn.Module) -> None:
+    def __init__(
+        self,
+        sees: Literal["x", "z", "xz"],
+        trunk: nn.Module | None,
+        latent: nn.Module | None,
+        head: nn.Module,
+    ) -> None:
         super().__init__()
         self.sees, self.trunk, self.latent, self.head = sees, trunk, latent, head
 
@@ -154,13 +160,15 @@ def critic(
     family: Family = "conv",
     norm: str = "batch",
     tap: int | None = None,
+    raw: bool = False,
 ) -> Critic:
     """A critic of images (``x``), codes (``z``) or pairs (``xz``).
 
     Arguments:
         latent: dimensions of the codes it sees; needed unless it sees x only.
-        tap: the stage of the image trunk, from 1, whose pre-normalisation output is ``Verdict.features``; the last
-            by default, and where the trunk has fewer.
+        tap: the stage of the image trunk, from 1, whose output is ``Verdict.features``, taken before the activation;
+            the last by default, and where the trunk has fewer.
+        raw: take it before the normalisation too, where its scale is whatever the weights make it.
     """
     if ("z" in sees) != (latent is not None):
         raise UsageError(f"latent: {latent!r} is not allowed for a critic that sees {sees!r}; give it for z and xz")
@@ -173,7 +181,7 @@ def critic(
             trunk = _flat_body([math.prod(data.shape), hidden, hidden], norm, norm_first=False)
             features += hidden
         else:
-            trunk = ConvTrunk(data.shape, width, norm, _LEAKY, tap)
+            trunk = ConvTrunk(data.shape, width, norm, _LEAKY, tap, raw)
             features += math.prod(trunk.out_shape)
     if latent is not None:
         codes = _flat_body([latent, hidden, hidden], "none", norm_first=False)

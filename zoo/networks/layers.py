@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -46,42 +47,58 @@ def _stride(big: tuple[int, int], small: tuple[int, int]) -> tuple[tuple[int, in
     return (sides[0][0], sides[1][0]), (sides[0][1], sides[1][1]), (1, 1)
 
 
+def _lost(big: tuple[int, int], small: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+    lost = [b - s * t if t == 2 else 0 for b, s, t in zip(big, small, stride, strict=True)]
+    return lost[0], lost[1]
+
+
 class ConvTrunk(nn.Module):
     """Strided convolutions that halve (C, H, W) stage by stage, doubling the channels (Radford et al., 1511.06434).
 
-    ``forward`` returns the last stage's activations (B, c, h, w) and the tapped stage's, taken before its
-    normalisation, as Larsen et al. do for Dis_l.
+    ``forward`` returns the last stage's activations (B, c, h, w) and what the tapped stage hands to its activation.
+
+    Arguments:
+        tap: the tapped stage, from 1; the last by default.
+        raw: tap before the stage's normalisation, not after it.
     """
 
     def __init__(
-        self, shape: Shape, width: int, norm: str, activation: Callable[[], nn.Module], tap: int | None = None
+        self,
+        shape: Shape,
+        width: int,
+        norm: str,
+        activation: Callable[[], nn.Module],
+        tap: int | None = None,
+        raw: bool = False,
     ) -> None:
         super().__init__()
         channels, height, breadth = shape
         sizes = halvings(height, breadth)
         self.stages = len(sizes) - 1
         self.tap = self.stages if tap is None else min(tap, self.stages)
+        self.raw = raw
+        self.activation = activation()
         self.convolutions = nn.ModuleList()
-        self.rest = nn.ModuleList()
-        for i, (big, small) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        self.norms = nn.ModuleList()
+        for i, (big, small) in enumerate(itertools.pairwise(sizes)):
             wide = width * 2**i
             kernel, stride, padding = _stride(big, small)
             # DCGAN: no normalisation on the layer that sees the pixels. A layer with batch statistics needs no bias.
             kind = "none" if i == 0 else norm
-            self.convolutions.append(
-                nn.Conv2d(channels, wide, kernel, stride, padding, bias=kind != "batch")
-            )
-            self.rest.append(nn.Sequential(normalisation(kind, wide), activation()))
+            self.convolutions.append(nn.Conv2d(channels, wide, kernel, stride, padding, bias=kind != "batch"))
+            self.norms.append(normalisation(kind, wide))
             channels = wide
         self.out_shape: Shape = (channels, *sizes[-1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Activations of the last stage, and what was tapped, of images x (B, C, H, W)."""
         tapped = x
-        for i, (convolution, rest) in enumerate(zip(self.convolutions, self.rest, strict=True), start=1):
-            x = convolution(x)
+        for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True), start=1):
+            raw = convolution(x)
+            normed = norm(raw)
             if i == self.tap:
-                tapped = x
-            x = rest(x)
+                tapped = raw if self.raw else normed
+            x = self.activation(normed)
         return x, tapped
 
 
@@ -96,12 +113,12 @@ class DeconvTrunk(nn.Module):
         channels = width * 2 ** (stages - 1)
         self.in_shape: Shape = (channels, *sizes[0])
         layers: list[nn.Module] = []
-        for i, (small, big) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (small, big) in enumerate(itertools.pairwise(sizes)):
             last = i == stages - 1
             wide = out if last else width * 2 ** (stages - 2 - i)
             kernel, stride, padding = _stride(big, small)
             # Flooring lost a pixel of an odd side on the way down: output_padding gives it back.
-            lost = tuple((b - s * t) if t == 2 else 0 for b, s, t in zip(big, small, stride, strict=True))
+            lost = _lost(big, small, stride)
             layers.append(
                 nn.ConvTranspose2d(
                     channels, wide, kernel, stride, padding, output_padding=lost, bias=last or norm != "batch"
@@ -113,6 +130,7 @@ class DeconvTrunk(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, h: Tensor) -> Tensor:
+        """(B, c, h, w) → (B, C, H, W)."""
         out: Tensor = self.layers(h)
         return out
 
@@ -129,7 +147,7 @@ class MLP(nn.Sequential):
         norm_first: bool = True,
     ) -> None:
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (a, b) in enumerate(itertools.pairwise(sizes)):
             last = i == len(sizes) - 2
             kind = "none" if last or (i == 0 and not norm_first) else norm
             layers.append(nn.Linear(a, b, bias=kind != "batch"))

@@ -133,7 +133,8 @@ class RunFolder:
     def save_model(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write the trained networks, with what rebuilding them needs."""
         content = safetensors.torch.save(
-            {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata={"zoo": json.dumps(facts)}
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+            metadata={"zoo": json.dumps(facts)},
         )
         write_atomically(self.model, content)
 

@@ -54,7 +54,7 @@ def save_pairs(x: Tensor, rec: Tensor, path: Path, columns: int = 10) -> None:
 
 
 def draw_pictures(folder: RunFolder, trained: Trained, data: Dataset) -> None:
-    """``samples.png``: the first 100 samples of seed 0, none chosen. ``reconstructions.png``: of the first test images."""
+    """``samples.png``: the first 100 of seed 0, none chosen. ``reconstructions.png``: the first test images."""
     save_grid(to_uint8(trained.sample(100, seed=0)).cpu(), folder.path / "samples.png", 10)
     if isinstance(trained, TrainedAutoencoder):
         x = data.test.images[:50]

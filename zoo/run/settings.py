@@ -26,7 +26,11 @@ class RunSettings:
     image_size: str | None = option(None, "For folder:PATH: resize to N or HxW pixels.")
     crop: Literal["center", "none"] = option("center", "For folder:PATH: crop to the target's aspect, or squeeze.")
     channels: int | None = option(None, "For folder:PATH: 1 (grey) or 3 (colour); default: what the files are.")
-    epochs: int | None = option(None, "Passes over the training images; default: the data set's own.", at_least(1))
+    epochs: int | None = option(
+        None,
+        "Passes over the training images, 0 to score untrained networks; default: the data set's own.",
+        at_least(0),
+    )
     batch: int = option(64, "Images a batch.", at_least(2))
     seed: int = option(0, "Seed of weights, noise and data order.", at_least(0))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to train.")
@@ -103,5 +107,3 @@ def differences(old: RunSettings, new: RunSettings) -> list[str]:
     a, b = ({"model": s.model, **options.settings_of(s), **s.options} for s in (old, new))
     keys = [k for k in {**a, **b} if k != "checkpoint_seconds" and a.get(k) != b.get(k)]
     return [f"{k} {a.get(k)!r}, here {b.get(k)!r}" for k in keys]
-
-

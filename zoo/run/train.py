@@ -74,7 +74,7 @@ def resolve(
         UsageError: for anything that cannot be meant.
     """
     base = RunSettings.from_file(config) if config else RunSettings()
-    asked = base.options | dict(given) if config else dict(given)
+    asked = {**base.options, **given} if config else dict(given)
     run_given = {k: v for k, v in given.items() if k in options.options_of(RunSettings)}
     settings = attrs.evolve(base, model=model or base.model, **run_given)
     chosen = {k: v for k, v in asked.items() if k not in run_given}
@@ -195,7 +195,7 @@ def _fit(
             f"batch: {settings.batch} is not allowed; {settings.model} draws {engine.batches_per_step} batches a "
             "step, more than the data set holds"
         )
-    steps = per_epoch * (settings.epochs or 1)
+    steps = per_epoch * (settings.epochs or 0)
     every = max(1, steps // LOGGED_LINES)
     seconds = 0.0
     if resumable:
@@ -268,7 +268,11 @@ def _result(
             "device": f"{device.type} ({name})",
             "threads": torch.get_num_threads(),
         },
-        "plugin": {"name": entry.plugin.name, "package": entry.plugin.package, "version": entry.plugin.version},
+        "plugin": {
+            "name": entry.plugin.name,
+            "package": entry.plugin.package,
+            "version": entry.plugin.version,
+        },
         "settings": {**options.settings_of(settings), "options": dict(settings.options)},
         "provenance": {
             "zoo": zoo.__version__,

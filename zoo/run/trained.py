@@ -44,7 +44,7 @@ class Trained:
 
     @torch.no_grad()
     def sample(self, n: int, *, seed: int | None = None, batch: int = 500) -> Tensor:
-        """n new images, (n, C, H, W) in [−1, 1]; with a seed, always the same ones, for any ``batch``."""
+        """N new images, (n, C, H, W) in [−1, 1]; with a seed, always the same ones, for any ``batch``."""
         if n < 1:
             raise UsageError(f"n: {n} is not allowed; must be at least 1")
         devices = [self.device] if self.device.type == "cuda" else []
@@ -64,7 +64,7 @@ class Trained:
         return self.objective.decode(self.networks, z).float()
 
     def images(self, n: int, *, seed: int | None = None) -> NDArray[np.uint8]:
-        """n new images as files hold them: uint8, (n, H, W) for one channel and (n, H, W, C) for three."""
+        """N new images as files hold them: uint8, (n, H, W) for one channel and (n, H, W, C) for three."""
         return as_files(to_uint8(self.sample(n, seed=seed)))
 
 
@@ -84,12 +84,14 @@ class TrainedAutoencoder(Trained):
     @torch.no_grad()
     def encode(self, x: Tensor | NDArray[Any], *, batch: int = 500) -> Tensor:
         """The posterior mean of images x (B, C, H, W), in [−1, 1] or uint8: codes (B, d)."""
-        return torch.cat([self.objective.encode(self.networks, b) for b in self._input(x).split(batch)]).float()
+        return torch.cat([self.objective.encode(self.networks, b) for b in torch.split(self._input(x), batch)]).float()
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor | NDArray[Any], *, batch: int = 500) -> Tensor:
         """Images x (B, C, H, W), in [−1, 1] or uint8, through encoder and decoder: (B, C, H, W) in [−1, 1]."""
-        return torch.cat([self.objective.reconstruct(self.networks, b) for b in self._input(x).split(batch)]).float()
+        return torch.cat(
+            [self.objective.reconstruct(self.networks, b) for b in torch.split(self._input(x), batch)]
+        ).float()
 
 
 def as_files(images: Tensor) -> NDArray[np.uint8]:
