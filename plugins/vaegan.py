@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 import zoo
@@ -30,11 +31,10 @@ class VAEGAN(zoo.Autoencoder):
     equilibrium: bool = zoo.option(False, "Hold whoever is ahead by the authors' margins, 0.68 ± 0.35.")
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        nets = {"family": self.family, "norm": self.norm}
         return {
-            "encoder": zoo.encoder(data, self.latent, self.width, **nets),
-            "decoder": zoo.decoder(data, self.latent, self.width, **nets),
-            "critic": zoo.critic(data, self.width, tap=self.tap, raw=self.raw, **nets),
+            "encoder": zoo.encoder(data, self.latent, **self.style),
+            "decoder": zoo.decoder(data, self.latent, **self.style),
+            "critic": zoo.critic(data, tap=self.tap, raw=self.raw, **self.style),
         }
 
     def players(self) -> Mapping[str, Mapping[str, float]]:
@@ -55,7 +55,17 @@ class VAEGAN(zoo.Autoencoder):
             "like": zoo.half_sse(rec.features, real.features),
             "gan": zoo.real(real) + sum(zoo.fake(v) for v in fakes),
             "fool": sum(zoo.real(v) for v in fakes),
+            "cost of real": zoo.real(real),
+            "cost of fake": sum(zoo.fake(v) for v in fakes) / len(fakes),
         }
+
+    def gate(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        if not self.equilibrium:
+            return {}
+        costs = torch.stack([terms["cost of real"], terms["cost of fake"]])
+        critic, decoder = ~(costs < 0.68 - 0.35).any(), ~(costs > 0.68 + 0.35).any()
+        neither = ~(critic | decoder)
+        return {"critic": critic | neither, "decoder": decoder | neither}
 
 
 @zoo.hookimpl

@@ -1,5 +1,5 @@
 from .data import DataOptions, Dataset, DataSource, DataSpec, Split, open_folder, to_uint8, to_unit
-from .distributions import Bernoulli, Gaussian, Likelihood, Normal, Point, Posterior
+from .distributions import Bernoulli, Gaussian, Likelihood, Normal, Point, Posterior, log_normal
 from .errors import UsageError, ZooError
 from .evaluation import Classifier, Extractor
 from .game import Row, Turn
@@ -61,6 +61,7 @@ __all__ = [
     "init_",
     "l1",
     "load",
+    "log_normal",
     "open_folder",
     "option",
     "real",

@@ -10,9 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Bernoulli", "Gaussian", "Likelihood", "Normal", "Point", "Posterior"]
+__all__ = ["Bernoulli", "Gaussian", "Likelihood", "Normal", "Point", "Posterior", "log_normal"]
 
 _LOG_2PI = math.log(2 * math.pi)
+
+
+def log_normal(z: Tensor) -> Tensor:
+    """log N(z; 0, I) of codes z (..., d), in nats, (...)."""
+    return -0.5 * (z.square() + _LOG_2PI).sum(-1)
 
 
 class Posterior(abc.ABC):

@@ -151,6 +151,11 @@ class Generator(Objective):
     family: Literal["conv", "mlp"] = option("conv", "Networks: strided convolutions, or fully connected layers.")
     norm: Literal["batch", "group", "none"] = option("batch", "Normalisation inside the networks.")
 
+    @property
+    def style(self) -> dict[str, Any]:
+        """What the network builders take of these options: ``zoo.encoder(data, self.latent, **self.style)``."""
+        return {"width": self.width, "family": self.family, "norm": self.norm}
+
     def prior(self, like: Tensor, n: int | None = None) -> Tensor:
         """Codes from the prior, (n, d), as many as ``like`` (B, …) has rows by default, on its device: N(0, I)."""
         return torch.randn(len(like) if n is None else n, self.latent, device=like.device)

@@ -67,7 +67,7 @@ class Registry:
         self.add(_Bundled(), Plugin("core", "latent-zoo", _version("latent-zoo")))
         found = importlib.metadata.entry_points(group=hooks.GROUP) if entry_points is None else entry_points
         # Bundled models first: a third party can add names, but cannot take one over by its place in the alphabet.
-        for entry in sorted(found, key=lambda e: (not e.value.startswith("zoo_plugins"), e.name)):
+        for entry in sorted(found, key=lambda e: (e.module.partition(".")[0] != "zoo_plugins", e.name)):
             self._load(entry)
 
     def _load(self, entry: importlib.metadata.EntryPoint) -> None:
@@ -104,7 +104,7 @@ class Registry:
         caller = self._manager.subset_hook_caller(hook, others)
         try:
             return [pair for value in caller() for pair in unpack(value)]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.failures.append(Failure(plugin.name, plugin.package, f"{hook}: {_reason(error)}"))
             return []
 
@@ -117,7 +117,10 @@ class Registry:
         plugin: Plugin,
         check: Callable[[Any], str | None] | None,
     ) -> None:
-        problem = check(value) if check else None
+        try:
+            problem = check(value) if check else None
+        except Exception as error:  # a model's own ``problem`` is a third party's code too
+            problem = _reason(error)
         if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
             problem = "a name has letters, digits, '-' and '_' only"
         elif name in table:

@@ -135,13 +135,15 @@ def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
 
     from zoo.run.folder import write_atomically
 
+    target = out or run / "codes.npz"
+    if target.suffix != ".npz":
+        raise UsageError(f"out: {str(target)!r} is not allowed; must end in .npz")
     trained, data = _autoencoder(run), _dataset(run, data_dir)
     arrays: dict[str, Any] = {}
     for name, split in (("train", data.train), ("test", data.test)):
         arrays[f"z_{name}"] = trained.encode(split.images).cpu().numpy()
         if split.labels is not None:
             arrays[f"labels_{name}"] = split.labels.numpy()
-    target = out or run / "codes.npz"
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     _folder_of(target)

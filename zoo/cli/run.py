@@ -64,7 +64,7 @@ def _find_model(args: list[str]) -> str | None:
     """The model that the arguments name, by position or through --config; None where there is none."""
     valued = {flag for p in _parameters() if isinstance(p, click.Option) and not p.is_flag for flag in p.opts}
     words: list[str] = []
-    config: str | None = None
+    files: dict[str, str] = {}
     skip = False
     for i, arg in enumerate(args):
         if skip:
@@ -72,22 +72,27 @@ def _find_model(args: list[str]) -> str | None:
         elif arg.startswith("-"):
             name, _, value = arg.partition("=")
             skip = name in valued and not value
-            if name == "--config":
-                config = value or (args[i + 1] if i + 1 < len(args) else None)
+            if name in ("--config", "--out"):
+                files[name] = value or (args[i + 1] if i + 1 < len(args) else "")
         else:
             words.append(arg)
-    if words and (args[0] == words[0] or len(words) == 1):
+    if words and args[0] == words[0]:
         return words[0]
     if words:
         # Values of the model's own flags are among the words: the one that is a model is meant.
         from zoo.registry import registry
 
-        return next((w for w in words if w in registry().models), words[0])
-    if config is not None:
+        if known := [w for w in words if w in registry().models]:
+            return known[0]
+    if files.get("--config"):
         from zoo.run.settings import RunSettings
 
-        return RunSettings.from_file(Path(config)).model or None
-    return None
+        return RunSettings.from_file(Path(files["--config"])).model or None
+    if "--resume" in args and (stored := Path(files.get("--out") or ".") / "config.toml").is_file():
+        from zoo.run.settings import RunSettings
+
+        return RunSettings.from_file(stored).model or None
+    return words[0] if words else None
 
 
 def _parameters() -> list[click.Parameter]:

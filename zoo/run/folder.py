@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -22,17 +23,21 @@ __all__ = ["RunFolder", "write_atomically"]
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is either the old one or the whole new one, whenever the machine stops."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary: str | None = None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
         raise ZooError(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
 
 
 class RunFolder:
@@ -44,6 +49,7 @@ class RunFolder:
         self.metrics, self.model = self.path / "metrics.jsonl", self.path / "model.safetensors"
         self.checkpoint = self.path / "checkpoint" / "state.safetensors"
         self._lock: FileLock | None = None
+        self._made = False
 
     @property
     def finished(self) -> bool:
@@ -66,7 +72,9 @@ class RunFolder:
         Raises:
             UsageError: where the folder holds another run, or a run and ``resume`` is not set, or something else.
         """
+        self._refuse_if_foreign()
         try:
+            self._made = not self.path.is_dir()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / ".lock")
             self._lock.acquire(timeout=0)
@@ -75,9 +83,10 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"out: cannot write to {self.path}: {error.strerror or error}") from None
         try:
+            resumable = self._claim(settings, resume)
             for leftover in [*self.path.glob(".*.tmp"), *self.path.glob("checkpoint/.*.tmp")]:
                 leftover.unlink()  # of a process that was killed while it wrote
-            return self._claim(settings, resume)
+            return resumable
         except BaseException:
             self.close()
             raise
@@ -101,17 +110,32 @@ class RunFolder:
             if changed:
                 raise UsageError(f"out: {self.path} holds another run: {'; '.join(changed)}; choose another --out")
             return self.checkpoint.is_file()
-        foreign = sorted(p.name for p in self.path.iterdir() if p.name != ".lock" and not p.name.endswith(".tmp"))
+        self._refuse_if_foreign()
+        write_atomically(self.config, settings.to_toml().encode())
+        return False
+
+    def _refuse_if_foreign(self) -> None:
+        # Before anything is written, the lock included: it may be somebody's holiday photos.
+        if self.config.is_file() or not self.path.is_dir():
+            return
+        foreign = sorted(p.name for p in self.path.iterdir() if p.name != ".lock" and not _is_leftover(p.name))
         if foreign:
             raise UsageError(
                 f"out: {self.path} is not empty and is no run folder ({', '.join(foreign[:3])}); choose another --out"
             )
-        try:
-            (self.path / "checkpoint").mkdir(exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"out: cannot write to {self.path}: {error.strerror or error}") from None
-        write_atomically(self.config, settings.to_toml().encode())
-        return False
+
+    def discard_if_bare(self) -> None:
+        """Take back what :meth:`open` made where nothing came of it, so that it does not stand in a new try's way."""
+        if self.checkpoint.is_file() or self.model.is_file() or self.logged():
+            return
+        for file in (self.metrics, self.config):
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # no folder, or not empty
+            self.checkpoint.parent.rmdir()
+        if self._made:
+            with contextlib.suppress(OSError):
+                (self.path / ".lock").unlink(missing_ok=True)
+                self.path.rmdir()
 
     def close(self) -> None:
         """Unlock."""
@@ -121,13 +145,18 @@ class RunFolder:
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Replace the checkpoint by these tensors and facts, all in one file, all at once."""
-        self.checkpoint.parent.mkdir(exist_ok=True)
+        try:
+            self.checkpoint.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ZooError(f"cannot write {self.checkpoint}: {error.strerror or error}") from error
         content = safetensors.torch.save(dict(tensors), metadata={"facts": json.dumps(facts)})
         write_atomically(self.checkpoint, content)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The last checkpoint's tensors and facts."""
         tensors, metadata = _read(self.checkpoint)
+        if "facts" not in metadata:
+            raise ZooError(f"{self.checkpoint} cannot be read: it is no checkpoint of a run")
         return tensors, json.loads(metadata["facts"])
 
     def save_model(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -148,6 +177,8 @@ class RunFolder:
             self.settings()
             raise UsageError(f"{self.path} has no trained networks yet; finish it with zoo run … --resume")
         tensors, metadata = _read(self.model)
+        if "zoo" not in metadata:
+            raise ZooError(f"{self.model} cannot be read: it does not say which model it is")
         return tensors, json.loads(metadata["zoo"])
 
     def save_result(self, result: Mapping[str, Any]) -> None:
@@ -161,10 +192,16 @@ class RunFolder:
             raise UsageError(f"{self.path} is not finished; continue it with zoo run … --resume")
         return cast("dict[str, Any]", json.loads(self.result.read_text(encoding="utf-8")))
 
+    def append_metrics(self, line: str) -> None:
+        """Add a line to ``metrics.jsonl``."""
+        try:
+            with self.metrics.open("a", encoding="utf-8") as log:
+                log.write(line)
+        except OSError as error:
+            raise ZooError(f"cannot write {self.metrics}: {error.strerror or error}") from error
+
     def trim_metrics(self, step: int) -> None:
         """Drop what was logged after ``step``, and a half-written last line: the resumed run logs it again."""
-        if not self.metrics.is_file():
-            return
         kept = [line for line in self.logged() if line["step"] <= step]
         write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
@@ -178,6 +215,10 @@ class RunFolder:
                 except json.JSONDecodeError:
                     break
         return lines
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".config.toml.") and name.endswith(".tmp")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

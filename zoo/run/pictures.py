@@ -22,7 +22,7 @@ __all__ = ["draw_curves", "draw_pictures", "grid", "save_grid", "save_pairs"]
 _PAPER, _GAP = 255, 2
 
 
-def grid(images: Tensor, columns: int, *, height: int = 40) -> NDArray[np.uint8]:
+def grid(images: Tensor, columns: int, *, height: int = 56) -> NDArray[np.uint8]:
     """Images uint8 (N, C, H, W) in rows of ``columns``, each enlarged by a whole factor to about ``height`` pixels."""
     tiles = as_files(images)
     factor = max(1, round(height / tiles.shape[1]))
@@ -48,8 +48,9 @@ def save_grid(images: Tensor, path: Path, columns: int) -> None:
 def save_pairs(x: Tensor, rec: Tensor, path: Path, columns: int = 10) -> None:
     """Write images and their reconstructions, uint8 (N, C, H, W): a row of images, below it what became of each."""
     columns = min(columns, len(x))
-    full = len(x) // columns * columns
-    rows = [part for i in range(0, full, columns) for part in (x[i : i + columns], rec[i : i + columns])]
+    blank = x.new_full((-len(x) % columns, *x.shape[1:]), _PAPER)
+    x, rec = torch.cat([x, blank]), torch.cat([rec, blank])
+    rows = [part for i in range(0, len(x), columns) for part in (x[i : i + columns], rec[i : i + columns])]
     save_grid(torch.cat(rows), path, columns)
 
 

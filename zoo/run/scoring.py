@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,15 +21,19 @@ __all__ = ["Scorer", "choose_extractor", "metrics_line"]
 def metrics_line(
     step: int, images: int, seconds: float, terms: Mapping[str, float], gradients: Mapping[str, float]
 ) -> str:
-    """One line of metrics.jsonl: steps and images so far, seconds of training, means of terms, gradient norms."""
+    """One line of metrics.jsonl: steps and images so far, seconds of training, means of terms, gradient norms.
+
+    A norm that is not finite is null: JSON has no word for it."""
     line = {
         "step": step,
         "images": images,
         "seconds": round(seconds, 3),
         "terms": dict(terms),
-        "gradients": {name.removeprefix("grad/"): value for name, value in gradients.items()},
+        "gradients": {
+            name.removeprefix("grad/"): value if math.isfinite(value) else None for name, value in gradients.items()
+        },
     }
-    return json.dumps(line) + "\n"
+    return json.dumps(line, allow_nan=False) + "\n"
 
 
 def choose_extractor(name: str, channels: int, note: Callable[[str], None]) -> Extractor | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
+import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import attrs
 import torch
@@ -88,13 +91,23 @@ def resolve(
             raise UsageError(
                 f"resume: {folder.path} was begun with {'; '.join(changed)}; leave that out, or choose another --out"
             )
-        return there, folder
+        saved = {k: v for k, v in run_given.items() if k == "checkpoint_seconds"}
+        return attrs.evolve(there, **saved), folder
     if not settings.model:
         raise UsageError("model: name one, as in zoo run vaegan; zoo list models shows all")
     objective = options.build(registry().model(settings.model), chosen)
     if not resume:
         folder.refuse_if_taken()
     return attrs.evolve(settings, options=options.settings_of(objective)), folder
+
+
+def _absolute(name: str, value: Any) -> Any:
+    # A run is repeated and read from anywhere, so no path in its settings may hang on where it was begun.
+    if name == "data_dir" and value:
+        return os.path.abspath(Path(value).expanduser())
+    if name == "dataset" and isinstance(value, str) and value.startswith("folder:") and value != "folder:":
+        return "folder:" + os.path.abspath(Path(value.removeprefix("folder:")).expanduser())
+    return value
 
 
 def _explicit(base: RunSettings, config: Path | None, run_given: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +158,7 @@ def train(
         ZooError: where the run fails: data that cannot be had, a loss that diverges, a full disk.
     """
     reporter = report or Silent()
-    given = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
+    given = {k: _absolute(k, str(v) if isinstance(v, Path) else v) for k, v in given.items()}
     settings, folder = resolve(
         model, given, config=Path(config) if config else None, out=Path(out) if out else None, resume=resume
     )
@@ -155,18 +168,23 @@ def train(
     if settings.epochs is None:
         settings = attrs.evolve(settings, epochs=data.epochs)
     scorer = scoring.Scorer(settings.extractor, data, reporter.note, settings.samples)
+    torch.manual_seed(settings.seed)
+    networks = make_networks(objective, data.spec).to(device)
+    stream = Stream(data.train.images, settings.batch, settings.seed, device)
+    engine = Engine(objective, networks, stream, settings.precision)
+    steps = _steps(settings, engine)
+    trained = bind(objective, networks, data.spec)
+    # Only now, with all that can be asked wrongly behind us, is there a folder.
     resumable = folder.open(settings, resume=resume)
     try:
-        torch.manual_seed(settings.seed)
-        networks = make_networks(objective, data.spec).to(device)
-        stream = Stream(data.train.images, settings.batch, settings.seed, device)
-        engine = Engine(objective, networks, stream, settings.precision)
-        if folder.finished:
+        if folder.finished and folder.model.is_file():
             reporter.note(f"{folder.path} is finished already; nothing to do")
             tensors, _ = folder.load_model()
             networks.load_state_dict(tensors)
-            return bind(objective, networks, data.spec)
-        cost = _fit(settings, folder, engine, reporter, resumable)
+            return trained
+        networks.train()
+        cost = _fit(settings, folder, engine, reporter, steps, resumable)
+        networks.eval()
         facts = {
             "model": settings.model,
             "options": dict(settings.options),
@@ -175,27 +193,61 @@ def train(
             "classes": list(data.classes),
         }
         folder.save_model(networks.state_dict(), facts)
-        trained = bind(objective, networks, data.spec)
         draw_curves(folder)
         draw_pictures(folder, trained, data)
         result = _result(settings, engine, cost, scorer, trained)
         folder.save_result(result)
         reporter.finished(result, folder.path)
         return trained
+    except Exception:
+        folder.discard_if_bare()
+        raise
     finally:
         folder.close()
 
 
-def _fit(
-    settings: RunSettings, folder: RunFolder, engine: Engine, reporter: Reporter, resumable: bool
-) -> dict[str, Any]:
+def _steps(settings: RunSettings, engine: Engine) -> int:
     per_epoch = engine.stream.per_epoch // engine.batches_per_step
     if per_epoch < 1:
         raise UsageError(
             f"batch: {settings.batch} is not allowed; {settings.model} draws {engine.batches_per_step} batches a "
             "step, more than the data set holds"
         )
-    steps = per_epoch * (settings.epochs or 0)
+    return per_epoch * (settings.epochs or 0)
+
+
+class _Interrupts:
+    """Ctrl-C as a request, granted between two steps: within one, some networks have moved and others have not.
+
+    A second Ctrl-C does not wait. Without the main thread, or with a handler of the caller's own, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._ours = False
+
+    def __enter__(self) -> Self:
+        main = threading.current_thread() is threading.main_thread()
+        self._ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._ours:
+            signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.asked and kind is None:
+            raise KeyboardInterrupt
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def _fit(
+    settings: RunSettings, folder: RunFolder, engine: Engine, reporter: Reporter, steps: int, resumable: bool
+) -> dict[str, Any]:
     every = max(1, steps // LOGGED_LINES)
     seconds = 0.0
     if resumable:
@@ -212,31 +264,26 @@ def _fit(
         elapsed = before + time.perf_counter() - begin
         folder.save_checkpoint(engine.state(), {"seconds": elapsed, "steps": steps})
 
-    try:
-        with folder.metrics.open("a", encoding="utf-8") as log:
-            while engine.step_count < steps:
-                engine.step()
-                step = engine.step_count
-                terms = None
-                if step % every == 0 or step == steps:
-                    norms = engine.gradient_norms()
-                    terms = engine.read()
-                    seconds = before + time.perf_counter() - begin
-                    log.write(scoring.metrics_line(step, engine.images_seen, seconds, terms, norms))
-                    log.flush()
-                if step % 8 == 0 or terms:
-                    reporter.progressed(engine.images_seen, step / per_epoch, terms)
-                if time.perf_counter() - saved >= settings.checkpoint_seconds:
-                    save()
-                    saved = time.perf_counter()
-    except KeyboardInterrupt:
-        save()
-        raise
-    if engine.stream.device.type == "cuda":
-        torch.cuda.synchronize()
-    seconds = before + time.perf_counter() - begin
-    if steps:
-        save()
+    with _Interrupts() as interrupts:
+        while engine.step_count < steps and not interrupts.asked:
+            engine.step()
+            step = engine.step_count
+            terms = None
+            if step % every == 0 or step == steps:
+                norms = engine.gradient_norms()
+                terms = engine.read()
+                seconds = before + time.perf_counter() - begin
+                folder.append_metrics(scoring.metrics_line(step, engine.images_seen, seconds, terms, norms))
+            if step % 8 == 0 or terms:
+                reporter.progressed(engine.images_seen, step * (settings.epochs or 0) / steps, terms)
+            if time.perf_counter() - saved >= settings.checkpoint_seconds:
+                save()
+                saved = time.perf_counter()
+        if engine.stream.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = before + time.perf_counter() - begin
+        if steps:
+            save()
     return {
         "seconds": round(seconds, 3),
         "images_seen": engine.images_seen,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zoo import options
 from zoo.data import DataSpec, to_uint8, to_unit
-from zoo.errors import UsageError
+from zoo.errors import UsageError, ZooError
 from zoo.interfaces import Autoencoder, Generator, Networks, Objective
 from zoo.registry import registry
 from zoo.run.folder import RunFolder
@@ -44,14 +44,22 @@ class Trained:
 
     @torch.no_grad()
     def sample(self, n: int, *, seed: int | None = None, batch: int = 500) -> Tensor:
-        """N new images, (n, C, H, W) in [−1, 1]; with a seed, always the same ones, for any ``batch``."""
+        """N new images, (n, C, H, W) in [−1, 1]; with a seed, always the same ones.
+
+        ``batch`` images are made at a time; which ones, it decides only for a model with a ``sample`` of its own.
+        """
         if n < 1:
             raise UsageError(f"n: {n} is not allowed; must be at least 1")
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices, enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            parts = [self.objective.sample(self.networks, min(batch, n - i)) for i in range(0, n, batch)]
+            if type(self.objective).sample is Generator.sample:
+                # All codes at once: drawn in parts, they would be others for another size of the parts.
+                codes = self.objective.prior(next(self.networks.parameters()), n)
+                parts = [self.objective.decode(self.networks, z) for z in torch.split(codes, batch)]
+            else:
+                parts = [self.objective.sample(self.networks, min(batch, n - i)) for i in range(0, n, batch)]
         return torch.cat(parts).float()
 
     @torch.no_grad()
@@ -75,6 +83,8 @@ class TrainedAutoencoder(Trained):
 
     def _input(self, x: Tensor | NDArray[Any]) -> Tensor:
         x = torch.as_tensor(x)
+        if x.dtype != torch.uint8 and not x.is_floating_point():
+            raise UsageError(f"x: {x.dtype} is not allowed; must be float in [−1, 1], or uint8")
         x = to_unit(x) if x.dtype == torch.uint8 else x.float()
         if tuple(x.shape[1:]) != self.data.shape:
             wanted = ", ".join(map(str, self.data.shape))
@@ -125,5 +135,9 @@ def load(run: str | Path, *, device: str = "cpu") -> Trained:
     objective = options.build(registry().model(facts["model"]), facts["options"])
     data = DataSpec(facts["dataset"], tuple(facts["shape"]), tuple(facts["classes"]))
     networks = make_networks(objective, data)
-    networks.load_state_dict(tensors)
+    try:
+        networks.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ZooError(f"{folder.model} does not fit the networks that {facts['model']} now builds: {reason}") from None
     return bind(objective, networks, data).to(device)

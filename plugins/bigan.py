@@ -1,0 +1,120 @@
+"""BiGAN, ALI and ALICE: adversarial games over pairs (x, z), from the encoder or from the generator.
+
+Donahue, Krähenbühl & Darrell, ICLR 2017, arXiv:1605.09782; Dumoulin et al., ICLR 2017, arXiv:1606.00704; Li et al.,
+NeurIPS 2017, arXiv:1709.01215. The critic calls (x, E(x)) real and (G(z), z) fake; encoder and decoder play with both
+labels swapped, and all move at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+import zoo
+
+
+@zoo.frozen
+class BiGAN(zoo.Autoencoder):
+    """A GAN over pairs (x, z): its deterministic encoder learns to invert the generator."""
+
+    paper: ClassVar[str] = "Donahue, Krähenbühl & Darrell, ICLR 2017, arXiv:1605.09782"
+    deviations: ClassVar[Mapping[str, str]] = {
+        "convolutional networks": "the paper's MNIST networks see no pixel's place (--family mlp); these sample better",
+    }
+
+    latent: int = zoo.option(50, "Dimensions of the code z.", zoo.at_least(1))
+
+    posterior: ClassVar[Literal["point", "gaussian"]] = "point"
+
+    def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
+        encoder = zoo.encoder(data, self.latent, posterior=self.posterior, **self.style)
+        return {
+            "encoder": Bounded(encoder) if self.posterior == "point" else encoder,
+            "decoder": zoo.decoder(data, self.latent, **self.style),
+            "critic": zoo.critic(data, sees="xz", latent=self.latent, **self.style),
+        }
+
+    def prior(self, like: Tensor, n: int | None = None) -> Tensor:
+        """U(−1, 1)."""
+        return torch.rand(len(like) if n is None else n, self.latent, device=like.device) * 2 - 1
+
+    def players(self) -> Mapping[str, Mapping[str, float]]:
+        return {"encoder": {"swap": 1.0}, "decoder": {"swap": 1.0}, "critic": {"gan": 1.0}}
+
+    def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        z, z_x = self.prior(x), net.encoder(x).rsample()
+        return self.game(net, x, z_x, net.decoder(z), z)
+
+    def game(self, net: zoo.Networks, x: Tensor, z_x: Tensor, x_z: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """Both sides of the game over (x, E(x)) and (G(z), z)."""
+        q, p = net.critic(x, z_x), net.critic(x_z, z)
+        return {"gan": (zoo.real(q) + zoo.fake(p)) / 2, "swap": (zoo.fake(q) + zoo.real(p)) / 2}
+
+
+class Bounded(zoo.Encoder):
+    """A deterministic encoder squashed into (−1, 1), the prior's range: 2·sigmoid − 1."""
+
+    def __init__(self, encoder: zoo.Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> zoo.Posterior:
+        return zoo.Point(2 * self.encoder(x).mean.sigmoid() - 1)
+
+
+@zoo.frozen
+class ALI(BiGAN):
+    """A BiGAN whose encoder is stochastic: pairs come from q(x) q(z | x) and from p(z) p(x | z)."""
+
+    paper: ClassVar[str] = "Dumoulin, Belghazi, Poole et al., ICLR 2017, arXiv:1606.00704"
+    deviations: ClassVar[Mapping[str, str]] = {
+        "separate critic batches": "the paper's joint batch shares statistics (--joint); the samples got worse by it",
+        "learning rate 2e-4": "twice the paper's, for a fiftieth of its images",
+    }
+
+    posterior: ClassVar[Literal["point", "gaussian"]] = "gaussian"
+    joint: bool = zoo.option(False, "Both kinds of pairs pass the critic in one batch, sharing its statistics.")
+
+    def prior(self, like: Tensor, n: int | None = None) -> Tensor:
+        """N(0, I)."""
+        return torch.randn(len(like) if n is None else n, self.latent, device=like.device)
+
+    def game(self, net: zoo.Networks, x: Tensor, z_x: Tensor, x_z: Tensor, z: Tensor) -> dict[str, Tensor]:
+        if self.joint:
+            both = net.critic(torch.cat([x, x_z]), torch.cat([z_x, z]))
+            q, p = (zoo.Verdict(a, b) for a, b in zip(both.logits.chunk(2), both.features.chunk(2), strict=True))
+        else:
+            q, p = net.critic(x, z_x), net.critic(x_z, z)
+        return {"gan": zoo.real(q) + zoo.fake(p), "swap": zoo.fake(q) + zoo.real(p)}
+
+
+@zoo.frozen
+class ALICE(ALI):
+    """ALI with a cycle both ways, which settles the conditionals that the game over pairs leaves free."""
+
+    paper: ClassVar[str] = "Li, Liu, Chen et al., NeurIPS 2017, arXiv:1709.01215"
+
+    cycle: float = zoo.option(
+        1.0, "λ: weight of ‖x − G(E(x))‖₁ and ‖z − E(G(z))‖₁, means over elements.", zoo.at_least(0)
+    )
+
+    def players(self) -> Mapping[str, Mapping[str, float]]:
+        row = {"swap": 1.0, "cycle x": self.cycle, "cycle z": self.cycle}
+        return {"encoder": row, "decoder": row, "critic": {"gan": 1.0}}
+
+    def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        z, z_x = self.prior(x), net.encoder(x).rsample()
+        x_z = net.decoder(z)
+        cycles: dict[str, Any] = {
+            "cycle x": zoo.l1(x, net.decoder(z_x)) / x[0].numel(),
+            "cycle z": zoo.l1(z, net.encoder(x_z).rsample()) / self.latent,
+        }
+        return {**self.game(net, x, z_x, x_z, z), **cycles}
+
+
+@zoo.hookimpl
+def zoo_models() -> Mapping[str, type[zoo.Objective]]:
+    return {"bigan": BiGAN, "ali": ALI, "alice": ALICE}

@@ -1,0 +1,162 @@
+"""More ways to join a VAE and a GAN: with two decoders, with a Wasserstein critic, with a critic of codes (α-GAN).
+
+Rosca, Lakshminarayanan, Warde-Farley & Mohamed, 2017, arXiv:1706.04987; Gulrajani et al., 2017, arXiv:1704.00028.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+from zoo_plugins.gan import gradient_penalty
+
+import zoo
+
+
+@zoo.frozen
+class VAEGANTwin(zoo.Autoencoder):
+    """A VAE, and a separate generator that reads the same posterior codes and answers to a critic."""
+
+    paper: ClassVar[str] = "VAE of arXiv:1312.6114 and GAN of arXiv:1406.2661, joined by the codes"
+    deviations: ClassVar[Mapping[str, str]] = {
+        "the generator also sees prior codes": "it is sampled from the prior, and the aggregate posterior is not that",
+    }
+
+    latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
+    elbo_lr: float = zoo.option(1e-3, "Learning rate of Adam, encoder and decoder.", zoo.above(0))
+    codes: Literal["both", "posterior"] = zoo.option(
+        "both", "What the generator reads: posterior codes, or prior's too."
+    )
+    sampler: Literal["generator", "decoder"] = zoo.option("generator", "Which of the two draws new images.")
+
+    def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
+        return {
+            "encoder": zoo.encoder(data, self.latent, **self.style),
+            "decoder": zoo.decoder(data, self.latent, likelihood="bernoulli", **self.style),
+            "generator": zoo.decoder(data, self.latent, **self.style),
+            "critic": zoo.critic(data, **self.style),
+        }
+
+    def players(self) -> Mapping[str, Mapping[str, float]]:
+        bound = {"nll": 1.0, "kl": 1.0}
+        return {"encoder": bound, "decoder": bound, "generator": {"fool": 1.0}, "critic": {"gan": 1.0}}
+
+    def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        q = net.encoder(x)
+        z = q.rsample()
+        p = net.decoder(z)
+        sources = [z, self.prior(x)] if self.codes == "both" else [z]
+        made = [net.critic(net.generator(s)) for s in sources]
+        fakes = [net.critic(p.mean), *made]
+        return {
+            "nll": -p.log_prob(x).mean(),
+            "kl": q.kl().mean(),
+            "gan": zoo.real(net.critic(x)) + sum(zoo.fake(v) for v in fakes) / len(fakes),
+            "fool": sum(zoo.real(v) for v in made) / len(made),
+        }
+
+    def sample(self, net: zoo.Networks, n: int) -> Tensor:
+        z = self.prior(next(net.parameters()), n)
+        image: Tensor = net.generator.image(z) if self.sampler == "generator" else net.decoder.image(z)
+        return image
+
+    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+        if network in ("encoder", "decoder"):
+            return zoo.Adam(lr=self.elbo_lr, beta1=0.9)
+        return zoo.Adam(lr=self.lr, beta1=self.beta1)
+
+
+@zoo.frozen
+class VAEWGANGP(zoo.Autoencoder):
+    """A VAE whose decoder also answers to a Wasserstein critic with a gradient penalty."""
+
+    paper: ClassVar[str] = "VAE of arXiv:1312.6114 with the critic of Gulrajani et al., arXiv:1704.00028"
+
+    latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
+    lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
+    gamma: float = zoo.option(0.1, "γ: weight of the reconstruction against the game, for the decoder.", zoo.above(0))
+    penalty: float = zoo.option(10.0, "λ: weight of the gradient penalty.", zoo.at_least(0))
+    n_critic: int = zoo.option(2, "Updates of the critic for each of the others.", zoo.at_least(1))
+
+    def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
+        critic = zoo.critic(data, **{**self.style, "norm": "group" if self.norm == "batch" else self.norm})
+        return {
+            "encoder": zoo.encoder(data, self.latent, **self.style),
+            "decoder": zoo.decoder(data, self.latent, **self.style),
+            "critic": critic,
+        }
+
+    def turns(self) -> tuple[zoo.Turn, ...]:
+        row = {"wasserstein": 1.0, "penalty": self.penalty}
+        players = {"encoder": {"kl": 1.0, "rec": 1.0}, "decoder": {"rec": self.gamma, "fool": 1.0}}
+        return (
+            zoo.Turn({"critic": row}, self.judge, name="critic", repeat=self.n_critic),
+            zoo.Turn(players, self.autoencode, name="autoencode"),
+        )
+
+    def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The critic's cost: minus the distance it sees, and the penalty."""
+        x_new = net.decoder(self.prior(x))
+        distance = net.critic(x).logits.mean() - net.critic(x_new).logits.mean()
+        return {"wasserstein": -distance, "penalty": gradient_penalty(net.critic, x, x_new)}
+
+    def autoencode(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The bound with unit variance, and the generator's side of the game."""
+        q = net.encoder(x)
+        return {
+            "kl": q.kl().mean(),
+            "rec": zoo.half_sse(net.decoder(q.rsample()), x),
+            "fool": -net.critic(net.decoder(self.prior(x))).logits.mean(),
+        }
+
+    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+        return zoo.Adam(lr=self.lr, beta1=0.0, beta2=0.9)
+
+
+@zoo.frozen
+class AlphaGAN(zoo.Autoencoder):
+    """An autoencoder whose two divergences, of images and of codes, are each a critic's: a VAE without densities."""
+
+    paper: ClassVar[str] = "Rosca, Lakshminarayanan, Warde-Farley & Mohamed, 2017, arXiv:1706.04987 (version 2)"
+    deviations: ClassVar[Mapping[str, str]] = {
+        "all move at once": "the paper updates one after the other; one pass for all costs half the time",
+        "λ = 30 on the mean over pixels": "the paper's 1 to 10 are for its own scaling of pixels",
+    }
+
+    latent: int = zoo.option(32, "Dimensions of the code z.", zoo.at_least(1))
+    cycle: float = zoo.option(30.0, "λ: weight of the mean absolute error over pixels.", zoo.at_least(0))
+
+    def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
+        return {
+            "encoder": zoo.encoder(data, self.latent, posterior="point", **self.style),
+            "decoder": zoo.decoder(data, self.latent, **self.style),
+            "critic": zoo.critic(data, **self.style),
+            "code_critic": zoo.critic(data, self.width, sees="z", latent=self.latent),
+        }
+
+    def players(self) -> Mapping[str, Mapping[str, float]]:
+        return {
+            "encoder": {"rec": self.cycle, "fool codes": 1.0},
+            "decoder": {"rec": self.cycle, "fool": 1.0},
+            "critic": {"gan": 1.0},
+            "code_critic": {"gan codes": 1.0},
+        }
+
+    def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        z, z_x = self.prior(x), net.encoder(x).rsample()
+        x_rec = net.decoder(z_x)
+        rec, new = net.critic(x_rec), net.critic(net.decoder(z))
+        code = net.code_critic(z_x)
+        return {
+            "rec": zoo.l1(x, x_rec) / x[0].numel(),
+            "gan": zoo.real(net.critic(x)) + (zoo.fake(rec) + zoo.fake(new)) / 2,
+            "fool": (zoo.real(rec) + zoo.real(new)) / 2,
+            "gan codes": zoo.real(net.code_critic(z)) + zoo.fake(code),
+            "fool codes": zoo.real(code),
+        }
+
+
+@zoo.hookimpl
+def zoo_models() -> Mapping[str, type[zoo.Objective]]:
+    return {"vaegan-twin": VAEGANTwin, "vae-wgan-gp": VAEWGANGP, "alpha-gan": AlphaGAN}

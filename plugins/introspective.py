@@ -1,0 +1,140 @@
+"""Games without a critic: the encoder itself tells real images from generated ones, by the divergence of their codes.
+
+AGE: Ulyanov, Vedaldi & Lempitsky, AAAI 2018, arXiv:1704.02304. Soft-IntroVAE: Daniel & Tamar, CVPR 2021,
+arXiv:2012.13253.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import zoo
+
+
+@zoo.frozen
+class AGE(zoo.Autoencoder):
+    """Encoder against generator: codes of real images spread over the sphere, codes of generated ones do not."""
+
+    paper: ClassVar[str] = "Ulyanov, Vedaldi & Lempitsky, AAAI 2018, arXiv:1704.02304"
+
+    latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(2))
+    rec: float = zoo.option(10.0, "Weight of the mean absolute error of x, for the encoder.", zoo.at_least(0))
+    cycle: float = zoo.option(10.0, "λ: weight of 1 − cos(z, e(g(z))), for the decoder.", zoo.at_least(0))
+
+    def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
+        return {
+            "encoder": Spherical(zoo.encoder(data, self.latent, posterior="point", **self.style)),
+            "decoder": zoo.decoder(data, self.latent, **self.style),
+        }
+
+    def prior(self, like: Tensor, n: int | None = None) -> Tensor:
+        """Uniform on the sphere of radius √d, whose coordinates have variance 1."""
+        return on_sphere(super().prior(like, n))
+
+    def turns(self) -> tuple[zoo.Turn, ...]:
+        return (
+            zoo.Turn({"encoder": {"kl real": 1.0, "kl fake": -1.0, "rec": self.rec}}, self.tell, name="encoder"),
+            zoo.Turn({"decoder": {"kl fake": 1.0, "cycle": self.cycle}}, self.make, name="decoder", repeat=2),
+        )
+
+    def tell(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The encoder's side."""
+        z_x = net.encoder(x).rsample()
+        z_new = net.encoder(net.decoder(self.prior(x))).rsample()
+        rec = zoo.l1(x, net.decoder(z_x)) / x[0].numel()
+        return {"kl real": batch_kl(z_x), "kl fake": batch_kl(z_new), "rec": rec}
+
+    def make(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The decoder's side."""
+        z = self.prior(x)
+        z_new = net.encoder(net.decoder(z)).rsample()
+        return {"kl fake": batch_kl(z_new), "cycle": 1 - F.cosine_similarity(z, z_new).mean()}
+
+
+class Spherical(zoo.Encoder):
+    """A deterministic encoder onto the sphere of radius √d."""
+
+    def __init__(self, encoder: zoo.Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> zoo.Posterior:
+        return zoo.Point(on_sphere(self.encoder(x).mean))
+
+
+def on_sphere(z: Tensor) -> Tensor:
+    """Z (B, d) scaled to length √d."""
+    return F.normalize(z) * z.shape[1] ** 0.5
+
+
+def batch_kl(z: Tensor) -> Tensor:
+    """KL(N(m, s²) ‖ N(0, 1)) of each coordinate's moments m, s² over the batch z (B, d), averaged: equation 6."""
+    mean, var = z.mean(0), z.var(0, unbiased=False) + 1e-6
+    return 0.5 * (mean.square() + var - 1 - var.log()).mean()
+
+
+@zoo.frozen
+class SoftIntroVAE(zoo.Autoencoder):
+    """A VAE whose encoder gives generated images a low ELBO, softly, and whose decoder gives them a high one."""
+
+    paper: ClassVar[str] = "Daniel & Tamar, CVPR 2021, arXiv:2012.13253"
+
+    latent: int = zoo.option(32, "Dimensions of the code z.", zoo.at_least(1))
+    beta_rec: float = zoo.option(1.0, "β_rec: weight of the reconstruction error.", zoo.above(0))
+    beta_kl: float = zoo.option(1.0, "β_kl: weight of the KL of real images.", zoo.above(0))
+    beta_neg: float = zoo.option(256.0, "β_neg: weight of the KL of generated images, for the encoder.", zoo.above(0))
+    gamma: float = zoo.option(1e-8, "γ: weight of generated images' reconstruction, for the decoder.", zoo.at_least(0))
+
+    def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
+        return {
+            "encoder": zoo.encoder(data, self.latent, **self.style),
+            "decoder": zoo.decoder(data, self.latent, **self.style),
+        }
+
+    def turns(self) -> tuple[zoo.Turn, ...]:
+        return (
+            zoo.Turn({"encoder": {"elbo": 1.0, "exp elbo": 0.25}}, self.tell, name="encoder"),
+            zoo.Turn({"decoder": {"rec": 1.0, "kl fake": 1.0, "rec fake": self.gamma}}, self.make, name="decoder"),
+        )
+
+    def tell(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The encoder's loss: a high ELBO for real images, a low one, exponentially soft, for made ones."""
+        s = 1 / x[0].numel()
+        q = net.encoder(x)
+        x_rec = net.decoder(q.rsample())
+        made = [x_rec.detach(), net.decoder(self.prior(x)).detach()]  # as images: what made them is not at stake
+        soft = [torch.exp(-2 * s * self.cost(net, v, net.encoder(v), self.beta_neg)).mean() for v in made]
+        elbo = s * (self.beta_rec * error(x_rec, x) + self.beta_kl * q.kl()).mean()
+        return {"elbo": elbo, "exp elbo": sum(soft), "kl real": q.kl().mean().detach()}
+
+    def cost(self, net: zoo.Networks, x: Tensor, q: zoo.Gaussian, beta: float) -> Tensor:
+        """β_rec L + β KL per image, (B,)."""
+        return self.beta_rec * error(net.decoder(q.rsample()), x) + beta * q.kl()
+
+    def make(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The decoder's loss: reconstruct, and make images whose codes diverge little from the prior."""
+        s = 1 / x[0].numel()
+        x_rec = net.decoder(net.encoder(x).rsample())
+        made = [x_rec, net.decoder(self.prior(x))]
+        posteriors = [net.encoder(v) for v in made]
+        again = [error(net.decoder(q.rsample().detach()), v.detach()) for q, v in zip(posteriors, made, strict=True)]
+        return {
+            "rec": s * self.beta_rec * error(x_rec, x).mean(),
+            "kl fake": s * 0.5 * self.beta_kl * torch.stack([q.kl().mean() for q in posteriors]).sum(),
+            "rec fake": s * 0.5 * self.beta_rec * torch.stack(again).mean(1).sum(),
+        }
+
+
+def error(a: Tensor, b: Tensor) -> Tensor:
+    """½‖a − b‖² per image, (B,)."""
+    return 0.5 * (a - b).square().flatten(1).sum(1)
+
+
+@zoo.hookimpl
+def zoo_models() -> Mapping[str, type[zoo.Objective]]:
+    return {"age": AGE, "soft-introvae": SoftIntroVAE}
