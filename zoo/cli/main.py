@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -58,6 +59,9 @@ for command in (
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 0 (done), 1 (the run failed) or 2 (wrong usage), saying why in one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without «é» is no reason for a run to fail
     arguments = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]

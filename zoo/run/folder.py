@@ -88,6 +88,8 @@ class RunFolder:
                 leftover.unlink()  # of a process that was killed while it wrote
             return resumable
         except BaseException:
+            if self._made:
+                self.discard_if_bare()
             self.close()
             raise
 

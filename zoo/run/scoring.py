@@ -23,7 +23,8 @@ def metrics_line(
 ) -> str:
     """One line of metrics.jsonl: steps and images so far, seconds of training, means of terms, gradient norms.
 
-    A norm that is not finite is null: JSON has no word for it."""
+    A norm that is not finite is null: JSON has no word for it.
+    """
     line = {
         "step": step,
         "images": images,
