@@ -123,18 +123,18 @@ def _vae_by_hand(before: Networks, x: Tensor, likelihood: str) -> Iterator[tuple
         yield player, net[player]
 
 
-def _assert_gradients(engine: Engine, by_hand: Iterator[tuple[str, nn.Module]], scale: float = 1.0) -> None:
+def _assert_gradients(engine: Engine, by_hand: Iterator[tuple[str, nn.Module]]) -> None:
     seen = set()
     for name, twin in by_hand:
+        # A bias before a normalisation has no gradient but rounding noise: errors are measured by the network's largest.
+        largest = max(float(p.grad.abs().max()) for p in twin.parameters() if p.grad is not None)
+        assert largest > 1e-4, f"{name}: a gradient of nothing would prove nothing"
         for key, ours in engine.networks[name].named_parameters():
             theirs = twin.get_parameter(key).grad
             assert ours.grad is not None, f"{name}.{key} got no gradient"
             assert theirs is not None
-            torch.testing.assert_close(
-                ours.grad, theirs, rtol=1e-4, atol=1e-6 * max(1.0, float(theirs.abs().max())), msg=f"{name}.{key}"
-            )
-        norm = torch.stack([p.grad.norm() for p in twin.parameters()]).norm()  # type: ignore[union-attr]
-        assert norm > 1e-4, f"{name}: a gradient of nothing would prove nothing"
+            error = float((ours.grad - theirs).abs().max()) / largest
+            assert error < 5e-6, f"{name}.{key}: off by {error:.1e}"  # float32, summed in another order
         seen.add(name)
     assert seen == set(engine.networks.names())
 
@@ -256,7 +256,7 @@ def _which(x: Tensor) -> list[int]:
 
 
 def _weights(engine: Engine) -> list[float]:
-    return [round(float(p), 6) for p in engine.networks.parameters()]
+    return [round(float(p.detach()), 6) for p in engine.networks.parameters()]
 
 
 def test_a_turn_is_simultaneous_every_gradient_is_from_before_any_update() -> None:
@@ -651,7 +651,7 @@ def test_a_resumed_engine_goes_on_to_the_same_bits(model: str, options: dict[str
     assert fresh.images_seen == engine.images_seen == (k + 4) * BATCH
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize("rule", [attrs.evolve(r, lr=0.005) for r in RULES], ids=lambda r: type(r).__name__)
 def test_every_optimiser_is_resumed_in_every_turn(rule: zoo.Optimiser) -> None:
     def made() -> Engine:
         noisy = Turn(
@@ -677,6 +677,7 @@ def test_every_optimiser_is_resumed_in_every_turn(rule: zoo.Optimiser) -> None:
         fresh.step()
     a, b = engine.state(), fresh.state()
     assert a.keys() == b.keys()
+    assert all(v.isfinite().all() for v in a.values())
     assert not [k for k in a if not torch.equal(a[k], b[k])]
     assert all(torch.equal(saved[k], untouched[k]) for k in saved), "nor does training on it change it"
     assert fresh.read() == engine.read()
@@ -757,7 +758,9 @@ class NoSync(TorchDispatchMode):
     banned = ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func._schema.name.removeprefix("aten::") in self.banned:
+        name = func._schema.name.removeprefix("aten::")
+        masks = [i for i in args[1] if i is not None and i.dtype == torch.bool] if name.startswith("index") else []
+        if name in self.banned or masks:
             raise AssertionError(f"host sync: {func}")
         return func(*args, **(kwargs or {}))
 

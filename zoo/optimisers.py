@@ -74,6 +74,12 @@ class SGD(Optimiser):
 
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
         """Fused SGD."""
-        return torch.optim.SGD(
+        optimiser = torch.optim.SGD(
             parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
         )
+        if self.momentum:
+            # Torch leaves the buffers uninitialised where a gate holds the first step, and fails where a parameter
+            # gets its first gradient late. From zeros the first step is the same.
+            for parameter in parameters:
+                optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimiser

@@ -110,13 +110,17 @@ class Engine:
             row.gradients = torch.autograd.grad(loss, row.parameters, retain_graph=i < last, allow_unused=True)
         with torch.no_grad():
             gates = play.turn.gate(terms) if play.turn.gate else {}
+            for name in gates:
+                if name not in play.turn.players:
+                    players = ", ".join(play.turn.players)
+                    raise ZooError(f"turn {play.turn.name!r}: gate for {name!r}, which does not play in it ({players})")
+            self._count(play, terms)  # before any update: a term may be a parameter itself
             # Every gradient is taken before any parameter moves: the turn is simultaneous.
             for row in play.rows:
                 for parameter, gradient in zip(row.parameters, row.gradients, strict=True):
                     parameter.grad = gradient
             for name, update in play.updates.items():
                 update.step(gates.get(name))
-            self._count(play, terms)
 
     def terms(self, turn: Turn, x: Tensor) -> Mapping[str, Tensor]:
         """The turn's terms on a batch x, under this engine's precision."""
@@ -210,7 +214,7 @@ class Engine:
                 prefix = f"update/{i}/{key}/"
                 update.load_state({k[len(prefix) :]: v for k, v in flat.items() if k.startswith(prefix)})
             count = sum(1 for k in flat if k.startswith(f"sum/{i}/"))
-            play.sums = [flat[f"sum/{i}/{j}"].to(self.stream.device) for j in range(count)]
+            play.sums = [flat[f"sum/{i}/{j}"].to(self.stream.device, copy=True) for j in range(count)]
         self.step_count, self._counted = (int(v) for v in flat["position"])
         torch.set_rng_state(flat["rng/cpu"])
         if "rng/cuda" in flat and self.stream.device.type == "cuda":

@@ -40,7 +40,7 @@ class Stream:
         epoch, i = divmod(position, self.per_epoch)
         if epoch != self._epoch:
             # Drawn on the CPU whatever the device: the order belongs to the seed, not to the hardware.
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
             self._order = torch.randperm(len(self.images), generator=generator).to(self.device)
             self._epoch = epoch
         return to_unit(self.images[self._order[i * self.batch : (i + 1) * self.batch]])

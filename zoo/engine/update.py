@@ -28,28 +28,20 @@ class Update:
 
     def step(self, allowed: Tensor | None = None) -> None:
         """Update from each parameter's ``.grad``; not at all where ``allowed`` (a boolean scalar) is False."""
-        if allowed is None:
-            self._optimiser.step()
-        elif self._fused:
+        if allowed is None or self._fused:
             # The fused kernels skip parameters, moments and step counts alike when «an inf was found».
-            self._optimiser.found_inf = (~allowed).to(torch.float32)  # type: ignore[attr-defined]
+            held = None if allowed is None else (~allowed).to(torch.float32)
+            self._optimiser.found_inf = held  # type: ignore[attr-defined]
             self._optimiser.step()
         else:
-            before = [t.clone() for t in self._tensors()]
+            before = {key: tensor.clone() for key, tensor in self._tensors().items()}
             self._optimiser.step()
-            after = self._tensors()
-            if len(before) < len(after):  # the first step has just made the state, from zeros
-                before += [torch.zeros_like(t) for t in after[len(before) :]]
-            for old, new in zip(before, after, strict=True):
-                new.copy_(torch.where(allowed, new, old))
+            for key, new in self._tensors().items():
+                old = before.get(key)  # None for state that this very step has made, from zeros
+                new.copy_(torch.where(allowed, new, torch.zeros_like(new) if old is None else old))
 
-    def _tensors(self) -> list[Tensor]:
-        state = self._optimiser.state
-        parameters = list(self._named.values())
-        return [
-            *parameters,
-            *(v for p in parameters for v in state.get(p, {}).values() if isinstance(v, Tensor)),
-        ]
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**self._named, **self.state()}
 
     def state(self) -> dict[str, Tensor]:
         """The optimiser's tensors by ``parameter/entry``."""

@@ -25,6 +25,23 @@ _LEAKY = functools.partial(nn.LeakyReLU, 0.2)
 _RELU = functools.partial(nn.ReLU, inplace=True)
 
 
+_ALLOWED: dict[str, tuple[str | None, ...]] = {
+    "family": ("conv", "mlp"),
+    "norm": ("batch", "group", "none"),
+    "posterior": ("gaussian", "point"),
+    "likelihood": ("bernoulli", "gaussian", None),
+    "sees": ("x", "z", "xz"),
+}
+
+
+def _check(**given: str | None) -> None:
+    # A misspelt kind must not silently be another: «layer» would be no norm, «points» a point posterior.
+    for name, value in given.items():
+        if value not in _ALLOWED[name]:
+            allowed = ", ".join(map(str, _ALLOWED[name]))
+            raise UsageError(f"{name}: {value!r} is not allowed; must be one of {allowed}")
+
+
 def _hidden(width: int) -> int:
     return 16 * width
 
@@ -108,6 +125,7 @@ def encoder(
         width: channels of the first stage (conv), or hidden units / 16 (mlp).
         posterior: ``gaussian`` (mean and log σ², reparameterised) or ``point`` (deterministic).
     """
+    _check(family=family, norm=norm, posterior=posterior)
     if family == "mlp":
         hidden = _hidden(width)
         body: nn.Module = _flat_body([math.prod(data.shape), hidden, hidden], norm, norm_first=False)
@@ -134,6 +152,7 @@ def decoder(
     Arguments:
         likelihood: ``bernoulli`` pixels, ``gaussian`` pixels with one learned σ, or None: images through tanh.
     """
+    _check(family=family, norm=norm, likelihood=likelihood)
     if family == "mlp":
         hidden = _hidden(width)
         body: nn.Module = MLP([latent, hidden, hidden, math.prod(data.shape)], _RELU, norm)
@@ -170,6 +189,9 @@ def critic(
             the last by default, and where the trunk has fewer.
         raw: take it before the normalisation too, where its scale is whatever the weights make it.
     """
+    _check(family=family, norm=norm, sees=sees)
+    if tap is not None and tap < 1:
+        raise UsageError(f"tap: {tap} is not allowed; must be at least 1, the first stage")
     if ("z" in sees) != (latent is not None):
         raise UsageError(f"latent: {latent!r} is not allowed for a critic that sees {sees!r}; give it for z and xz")
     hidden = _hidden(width)

@@ -156,9 +156,12 @@ class RunFolder:
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The last checkpoint's tensors and facts."""
-        tensors, metadata = _read(self.checkpoint)
+        try:
+            tensors, metadata = _read(self.checkpoint)
+        except ZooError as error:
+            raise ZooError(f"{error}; delete it, and --resume begins anew") from None
         if "facts" not in metadata:
-            raise ZooError(f"{self.checkpoint} cannot be read: it is no checkpoint of a run")
+            raise ZooError(f"{self.checkpoint} is no checkpoint of a run; delete it, and --resume begins anew")
         return tensors, json.loads(metadata["facts"])
 
     def save_model(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

@@ -261,8 +261,15 @@ def _fit(
 
     def save() -> None:
         engine.check()
+        state = engine.state()
+        for name, value in state.items():
+            if name.startswith("net/") and value.is_floating_point() and not value.isfinite().all():
+                raise ZooError(
+                    f"diverged: {name[4:]} is not finite after step {engine.step_count}; "
+                    "a lower --lr or another --norm is the usual remedy"
+                )
         elapsed = before + time.perf_counter() - begin
-        folder.save_checkpoint(engine.state(), {"seconds": elapsed, "steps": steps})
+        folder.save_checkpoint(state, {"seconds": elapsed, "steps": steps})
 
     with _Interrupts() as interrupts:
         while engine.step_count < steps and not interrupts.asked:

@@ -1,0 +1,152 @@
+"""What the tests of runs and of the command line share: one thread, a cache of their own, small finished runs."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: bits depend on it, and small networks are faster so
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import zoo
+from zoo.registry import Plugin, Registered, registry
+
+SMALL = {"family": "mlp", "width": 4}
+
+
+@attrs.frozen
+class Outcome:
+    """What a command left: its exit status, and all that it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    def refused(self, status: int, *words: str) -> None:
+        """One line that says why, the right status, and no traceback."""
+        assert self.status == status, self.err
+        assert self.err.startswith("zoo: error: ")
+        assert self.err.count("\n") == 1
+        assert self.err.endswith("\n")
+        for word in words:
+            assert word in self.err
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """``cli("run", "vae")``: the command line in this process."""
+    from zoo.cli import main
+
+    def run(*args: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(a) for a in args])
+        out, err = capsys.readouterr()
+        return Outcome(ended.value.code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache that starts empty, and no data root."""
+    root = tmp_path_factory.mktemp("places")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(root / "cache"))
+        patch.setenv("ZOO_DATA", str(root / "data"))
+        yield root / "cache"
+
+
+class Line(zoo.Decoder):
+    """One linear layer and a count of its calls, which a checkpoint keeps."""
+
+    def __init__(self, data: zoo.DataSpec, latent: int) -> None:
+        super().__init__()
+        self.shape = data.shape
+        self.line = nn.Linear(latent, int(np.prod(data.shape)))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.line(z).tanh().view(-1, *self.shape)
+
+
+@zoo.frozen
+class Blind(zoo.Generator):
+    """Samples, and has no encoder."""
+
+    latent: int = zoo.option(3, "Dimensions of z.", zoo.at_least(1))
+
+    def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
+        return {"decoder": Line(data, self.latent)}
+
+    def players(self) -> Mapping[str, Mapping[str, float]]:
+        return {"decoder": {"match": 1.0}}
+
+    def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        return {"match": zoo.half_sse(net.decoder(self.prior(x)), x)}
+
+
+@zoo.frozen
+class Doomed(Blind):
+    """Its term is NaN from the step after ``good`` on; with ``slope`` it is its gradient instead."""
+
+    good: int = zoo.option(3, "Steps that go well.", zoo.at_least(0))
+    slope: bool = zoo.option(False, "Only the gradient is NaN.")
+
+    def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        match = super().terms(net, x)["match"]
+        net.decoder.calls += 1
+        late = net.decoder.calls > self.good
+        if self.slope:
+            root = torch.where(late, 0.0, 1.0) * net.decoder.line.weight.square().sum()
+            return {"match": match + root.sqrt()}  # the slope of √ at 0 is infinite, and ∞ · 0 is NaN
+        return {"match": match * torch.where(late, torch.nan, 1.0)}
+
+
+@zoo.frozen
+class Broken(Blind):
+    """A plugin with a bug."""
+
+    def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        raise ValueError("two lines\nof explanation")
+
+
+TOYS: dict[str, type[zoo.Objective]] = {"blind": Blind, "doomed": Doomed, "broken": Broken}
+
+
+def register_toys(patch: pytest.MonkeyPatch) -> None:
+    """Announce the models above, as a plugin would."""
+    for name, model in TOYS.items():
+        patch.setitem(registry().models, name, Registered(name, model, Plugin("toys", "toy-package", "1")))
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models above, for one test."""
+    register_toys(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """Finished runs of one epoch: ``vae`` on digits, ``colour`` (also a vae) on a folder, ``blind`` on digits."""
+    root = tmp_path_factory.mktemp("runs")
+    (root / "pictures").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 10, 12, 3), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(root / "pictures" / f"{i}.png")
+    small: dict[str, Any] = {**SMALL, "epochs": 1}
+    zoo.train("vae", out=root / "vae", **small)
+    zoo.train("vae", out=root / "colour", dataset=f"folder:{root / 'pictures'}", batch=8, extractor="none", **small)
+    with pytest.MonkeyPatch.context() as patch:
+        register_toys(patch)
+        zoo.train("blind", out=root / "blind", epochs=1)
+    return root

@@ -1,0 +1,226 @@
+"""A model from another package, pip-installed, is everywhere that a bundled one is, and a broken one harms nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import attrs
+import pytest
+
+import zoo
+
+PROJECT = """
+    [build-system]
+    requires = ["setuptools"]
+    build-backend = "setuptools.build_meta"
+
+    [project]
+    name = "{package}"
+    version = "{version}"
+
+    [project.entry-points.zoo]
+    {entry} = "{module}"
+
+    [tool.setuptools]
+    py-modules = ["{module}"]
+"""
+
+# The whole of a model, with no import but ``zoo``.
+MODEL = '''
+    """A plain autoencoder with a penalty on its codes."""
+
+    import zoo
+
+
+    @zoo.frozen
+    class Ridge(zoo.Autoencoder):
+        """An autoencoder whose codes are held near zero."""
+
+        paper = "Somebody, somewhere, 2026"
+
+        ridge: float = zoo.option(0.1, "Weight of the codes' penalty.", zoo.at_least(0))
+
+        def networks(self, data):
+            return {
+                "encoder": zoo.encoder(data, self.latent, self.width, norm=self.norm, posterior="point"),
+                "decoder": zoo.decoder(data, self.latent, self.width, norm=self.norm),
+            }
+
+        def players(self):
+            return {"encoder": {"error": 1.0, "penalty": self.ridge}, "decoder": {"error": 1.0}}
+
+        def terms(self, net, x):
+            z = net.encoder(x).mean
+            return {"error": zoo.sse(net.decoder(z), x), "penalty": zoo.sse(z, 0 * z)}
+
+
+    @zoo.hookimpl
+    def zoo_models():
+        return {"ridge-ae": Ridge}
+'''
+BROKEN = '''
+    """Asks for what is not there."""
+
+    from zoo_tests_no_such_dependency import magic
+'''
+
+
+@attrs.frozen
+class Home:
+    """Where third parties are installed, and a folder to work in."""
+
+    site: Path
+    folder: Path
+
+    def zoo(self, *args: object, site: bool = True) -> subprocess.CompletedProcess[str]:
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "ZOO_DATA")}
+        environment |= {"OMP_NUM_THREADS": "1", "ZOO_CACHE": str(self.folder / "cache")}
+        if site:
+            environment["PYTHONPATH"] = str(self.site)
+        return subprocess.run(
+            [Path(sys.executable).parent / "zoo", *map(str, args)],
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+
+def _install(folder: Path, *sources: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    command += ["--no-deps", "--no-build-isolation", "--target", str(folder), *map(str, sources)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def _package(folder: Path, entry: str, package: str, version: str, module: str, source: str) -> Path:
+    folder.mkdir()
+    project = dedent(PROJECT).format(package=package, version=version, entry=entry, module=module)
+    (folder / "pyproject.toml").write_text(project, encoding="utf-8")
+    (folder / f"{module}.py").write_text(dedent(source), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources") / "model"
+    return _package(folder, "ridge", "zoo-ridge", "0.3.1", "zoo_ridge", MODEL)
+
+
+@pytest.fixture(scope="module")
+def home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Where the model is installed."""
+    folder = tmp_path_factory.mktemp("home")
+    return Home(_install(folder / "site", model), folder)
+
+
+@pytest.fixture(scope="module")
+def shared_home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Where the model is installed together with a package that cannot be imported."""
+    folder = tmp_path_factory.mktemp("shared")
+    broken = _package(folder / "broken", "aaa-broken", "zoo-broken", "9.9", "zoo_broken", BROKEN)
+    return Home(_install(folder / "site", model, broken), folder)
+
+
+def test_a_packages_model_is_small_and_imports_zoo_alone() -> None:
+    lines = [line for line in dedent(MODEL).splitlines() if line.strip()]
+    assert len(lines) <= 30
+    assert [line for line in lines if "import" in line] == ["import zoo"]
+
+
+def test_an_installed_model_is_listed_with_its_package_and_nothing_is_amiss(home: Home) -> None:
+    done = home.zoo("list", "models")
+    assert (done.returncode, done.stderr) == (0, "")
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("ridge-ae ")]
+    assert row.split()[-1] == "zoo-ridge"
+    assert "An autoencoder whose codes are held near zero." in row
+    assert "Somebody, somewhere, 2026" in row
+    (bundled,) = [line for line in done.stdout.splitlines() if line.startswith("vaegan ")]
+    assert bundled.split()[-1] == "latent-zoo"
+    # Where it is not installed it is not known: the row above came from the package.
+    missing = home.zoo("show", "ridge-ae", site=False)
+    assert missing.returncode == 2
+    assert "unknown model 'ridge-ae'" in missing.stderr
+
+
+def test_its_card_shows_its_game_and_its_options(home: Home) -> None:
+    done = home.zoo("show", "ridge-ae")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
+    assert rows["encoder"][:2] == ["1", "0.1"]
+    assert rows["decoder"][:2] == ["1", "·"]
+    assert "--ridge" in rows
+    assert "--latent" in rows
+
+
+def test_its_run_is_scored_by_the_same_protocol_as_a_bundled_models(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = home.zoo("run", "ridge-ae", "--epochs", 1, "--width", 2, "--ridge", 0.5, "--out", tmp_path / "theirs")
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads((tmp_path / "theirs" / "result.json").read_text(encoding="utf-8"))
+    assert theirs["plugin"] == {"name": "ridge", "package": "zoo-ridge", "version": "0.3.1"}
+    assert theirs["settings"]["options"]["ridge"] == 0.5
+
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    zoo.train("vae", epochs=0, width=2, device="cpu", out=tmp_path / "ours")
+    ours = json.loads((tmp_path / "ours" / "result.json").read_text(encoding="utf-8"))
+    assert ours["plugin"]["package"] == "latent-zoo"
+    assert theirs["fingerprint"] == ours["fingerprint"]
+    assert theirs["protocol"] == ours["protocol"]
+    assert theirs["scores"].keys() == ours["scores"].keys()
+    assert len(theirs["fingerprint"]) >= 8
+    assert theirs["scores"]
+
+    # And what it trained is at hand as a bundled model's is.
+    sampled = home.zoo("sample", tmp_path / "theirs", "-n", 4, "--out", tmp_path / "grid.png")
+    assert sampled.returncode == 0, sampled.stderr
+    assert (tmp_path / "grid.png").stat().st_size > 0
+
+
+def test_a_package_that_cannot_be_imported_is_named_with_its_reason(shared_home: Home) -> None:
+    reason = "ModuleNotFoundError: No module named 'zoo_tests_no_such_dependency'"
+    plugins = shared_home.zoo("list", "plugins")
+    assert plugins.returncode == 0
+    (row,) = [line for line in plugins.stdout.splitlines() if line.startswith("aaa-broken ")]
+    assert "zoo-broken" in row
+    assert f"failed: {reason}" in row
+    (good,) = [line for line in plugins.stdout.splitlines() if line.startswith("ridge ")]
+    assert good.split() == ["ridge", "zoo-ridge", "0.3.1", "loaded"]
+
+    doctor = shared_home.zoo("doctor")
+    assert doctor.returncode == 1, "a script that asks whether all is well must hear that it is not"
+    assert f"plugin 'aaa-broken' (zoo-broken): {reason}" in " ".join(doctor.stdout.split())
+    assert "Traceback" not in doctor.stderr
+
+
+def test_beside_a_broken_package_everything_else_works(shared_home: Home) -> None:
+    listed = shared_home.zoo("list")
+    assert listed.returncode == 0
+    warning = "zoo: warning: plugin 'aaa-broken' (zoo-broken): ModuleNotFoundError"
+    assert [line.startswith(warning) for line in listed.stderr.splitlines()] == [True]
+    names = {line.split()[0] for line in listed.stdout.splitlines()}
+    assert {"vae", "vaegan", "ridge-ae"} <= names
+
+    shown = shared_home.zoo("show", "vaegan")
+    assert shown.returncode == 0
+    assert "critic" in shown.stdout
+    out = shared_home.folder / "run"
+    run = shared_home.zoo("run", "ridge-ae", "--epochs", 0, "--width", 2, "--extractor", "none", "--out", out)
+    assert run.returncode == 0, run.stderr
+    assert (out / "result.json").is_file()
+
+
+def test_who_asks_for_a_broken_packages_model_learns_that_it_failed(shared_home: Home) -> None:
+    done = shared_home.zoo("run", "brokengan")
+    assert done.returncode == 2
+    assert "unknown model 'brokengan'" in done.stderr
+    assert "plugin 'aaa-broken' (zoo-broken): ModuleNotFoundError" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
