@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_networks_fit_every_image_size(sides: tuple[int, int], channels: int, fa
     assert isinstance(out, Tensor)
     assert out.shape == (BATCH, *data.shape), "exactly the data set's"
     assert out.isfinite().all()
-    assert -1 <= float(out.min()) < float(out.max()) <= 1
+    assert -1 <= out.detach().min() < out.detach().max() <= 1
     _assert_learns(decoder, ((out - x) ** 2).sum())
 
     critic = zoo.critic(data, sees="x", **style)
@@ -97,7 +98,7 @@ def test_halvings_end_small_and_keep_the_short_side(sides: tuple[int, int]) -> N
     assert len(sizes) >= 3
     assert max(sizes[-1]) < 8
     assert min(sizes[-1]) >= 2
-    for (h, w), (h2, w2) in zip(sizes, sizes[1:], strict=False):
+    for (h, w), (h2, w2) in itertools.pairwise(sizes):
         assert h2 in (h, h // 2)
         assert w2 in (w, w // 2)
         assert (h2, w2) != (h, w)
@@ -123,9 +124,7 @@ def test_features_are_those_of_the_tapped_stage(sides: tuple[int, int], tap: int
     assert (verdict.features < 0).float().mean() > 0.1
     # Their gradient stops at the tapped stage.
     reached = {k for k, p in critic.named_parameters() if _reaches(verdict.features.square().sum(), p)}
-    expected = {f"trunk.convolutions.{i}" for i in range(stage)} | {
-        f"trunk.norms.{i}" for i in range(1, stage - raw)
-    }
+    expected = {f"trunk.convolutions.{i}" for i in range(stage)} | {f"trunk.norms.{i}" for i in range(1, stage - raw)}
     assert {k.rpartition(".")[0] for k in reached} == expected
 
 
@@ -167,7 +166,7 @@ def test_a_critic_judges_what_it_sees_and_all_of_it(sees: Any, norm: str, family
     ("sees", "latent"), [("x", 3), ("z", None), ("xz", None)], ids=["x with", "z without", "xz without"]
 )
 def test_a_critics_latent_is_given_exactly_where_it_sees_codes(sees: Any, latent: int | None) -> None:
-    with pytest.raises(UsageError, match="latent: .* not allowed for a critic that sees"):
+    with pytest.raises(UsageError, match=r"latent: .* not allowed for a critic that sees"):
         zoo.critic(_data((8, 8)), 2, sees=sees, latent=latent)
 
 

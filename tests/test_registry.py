@@ -142,9 +142,7 @@ def test_a_plugin_whose_import_fails_is_named_with_the_reason_and_harms_no_other
     plugins: Plugins, source: str, reason: str
 ) -> None:
     # Named so that it sorts before everyone: what comes after it must still load.
-    found = plugins.load(
-        plugins.entry("aaa", source, package="bad-package"), plugins.models("zzz", '{"fine": Good}')
-    )
+    found = plugins.load(plugins.entry("aaa", source, package="bad-package"), plugins.models("zzz", '{"fine": Good}'))
     failure = _one_failure(found)
     assert (failure.plugin, failure.package) == ("aaa", "bad-package")
     assert failure.reason.startswith(reason)
@@ -168,9 +166,7 @@ def test_an_entry_point_without_its_module_is_named(plugins: Plugins) -> None:
         ("return 5", "zoo_models: AttributeError"),
     ],
 )
-def test_a_hook_that_fails_is_named_and_the_plugins_other_hooks_count(
-    plugins: Plugins, body: str, reason: str
-) -> None:
+def test_a_hook_that_fails_is_named_and_the_plugins_other_hooks_count(plugins: Plugins, body: str, reason: str) -> None:
     source = f"""
         import zoo
 
@@ -337,7 +333,7 @@ def test_an_unknown_model_is_told_with_the_nearest_name(plugins: Plugins) -> Non
         plugins.load().model("vagan")
     assert str(caught.value).startswith("unknown model 'vagan'. Did you mean 'vaegan'? Available: ")
     assert {"vae", "vaegan"} <= set(str(caught.value).partition("Available: ")[2].rstrip(".").split(", "))
-    with pytest.raises(UsageError, match="unknown extractor 'clasifier'. Did you mean 'classifier'"):
+    with pytest.raises(UsageError, match=r"unknown extractor 'clasifier'\. Did you mean 'classifier'"):
         plugins.load().extractor("clasifier")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -37,10 +38,9 @@ def child(argv: list[str], log: Path, cache: str, trap: Trap | None, file_size: 
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{log}.{name}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
     os.environ["ZOO_CACHE"] = cache
-    import zoo.run.train
     from zoo.cli import main
 
-    zoo.run.train.draw_curves = lambda folder: None
+    importlib.import_module("zoo.run.train").draw_curves = lambda folder: None  # type: ignore[attr-defined]
     if trap is not None:
         trap.set()
     if file_size is not None:
@@ -63,7 +63,6 @@ class Trap:
         import zoo.evaluation
         import zoo.run.folder
         import zoo.run.scoring
-        import zoo.run.train
 
         seen: dict[str, int] = {}
 
@@ -88,7 +87,7 @@ class Trap:
         around(zoo.engine.engine.Engine, "step", "step")
         around(zoo.engine.update.Update, "step", "update")
         around(zoo.run.scoring, "evaluate", "scoring")
-        around(zoo.run.train, "draw_pictures", "pictures")
+        around(importlib.import_module("zoo.run.train"), "draw_pictures", "pictures")
         around(zoo.run.folder.RunFolder, "append_metrics", "metrics")
 
         # Every file goes through these three: made under another name, filled and synced, renamed.
@@ -348,7 +347,10 @@ def test_disk_full(file_size, file, tmp_path, launcher, undisturbed):
     launcher.run([*VAE, *EVERY_STEP], out, Trap("after step", 6))
     before = (out / "checkpoint" / CHECKPOINT).read_bytes()
     assert len(before) > 100_000
-    assert launcher.run([*VAE, *(EVERY_STEP if file == CHECKPOINT else ONLY_AT_THE_END), "--resume"], out, None, file_size) == 1
+    assert (
+        launcher.run([*VAE, *(EVERY_STEP if file == CHECKPOINT else ONLY_AT_THE_END), "--resume"], out, None, file_size)
+        == 1
+    )
     error = launcher.said(out).strip()
     assert "\n" not in error
     assert error.startswith(f"zoo: error: cannot write {out}")
@@ -363,7 +365,7 @@ def test_disk_full(file_size, file, tmp_path, launcher, undisturbed):
 def test_disk_full_from_the_start(tmp_path, launcher):
     """Where not even the settings can be written, no folder is left that would refuse the next try."""
     out = tmp_path / "run"
-    assert launcher.run([*VAE], out, None, 10) == 1
+    assert launcher.run([*VAE], out, None, 300) == 1
     assert launcher.said(out).startswith(f"zoo: error: cannot write {out / 'config.toml'}")
     assert not out.exists()
 

@@ -16,7 +16,7 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 def log_normal(z: Tensor) -> Tensor:
-    """log N(z; 0, I) of codes z (..., d), in nats, (...)."""
+    """Log N(z; 0, I) of codes z (..., d), in nats, (...)."""
     return -0.5 * (z.square() + _LOG_2PI).sum(-1)
 
 

@@ -17,7 +17,7 @@ from zoo.game import Turn, rows_of, term_names
 if TYPE_CHECKING:
     from zoo.interfaces import Objective
 
-__all__ = ["doctor", "game_table", "list_", "show"]
+__all__ = ["check", "doctor", "game_table", "list_", "show"]
 
 _KINDS = ("models", "datasets", "extractors", "plugins")
 
@@ -131,6 +131,26 @@ def game_table(objective: Objective, turn: Turn) -> Table:
             cells = [f"{weights[name]:g}".replace("-", "−") if name in weights else "·" for name in names]
             table.add_row(network, *cells, str(objective.optimiser(network, turn.name)))
     return table
+
+
+@click.command()
+@click.argument("model")
+@click.option("--slow", is_flag=True, help="Also train on 64 images, to see that it learns.")
+def check(model: str, slow: bool) -> None:
+    """Run the conformance suite on a model, for plugin authors."""
+    from zoo.conformance import check_model
+    from zoo.errors import ZooError
+    from zoo.registry import registry
+
+    console = _console()
+    failed = 0
+    for outcome in check_model(registry().model(model), slow=slow):
+        shape = "×".join(map(str, outcome.shape))
+        verdict = "[green]ok[/green]" if outcome.problem is None else f"[red]failed[/red]: {escape(outcome.problem)}"
+        console.print(f"{outcome.check:12s} {shape:8s} {verdict}", soft_wrap=True)
+        failed += outcome.problem is not None
+    if failed:
+        raise ZooError(f"{model}: {failed} checks failed")
 
 
 @click.command()

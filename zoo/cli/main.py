@@ -52,6 +52,7 @@ for command in (
     produce.interpolate,
     produce.traverse,
     produce.encode,
+    inspect.check,
     inspect.doctor,
 ):
     cli.add_command(command)

@@ -102,6 +102,10 @@ class Engine:
         self.step_count += 1
         self._counted += 1
 
+    def play(self, index: int, x: Tensor) -> None:
+        """Play one turn, by its place among the model's turns, on a batch x (B, C, H, W) in [−1, 1]."""
+        self._play(self._plays[index], x)
+
     def _play(self, play: _Play, x: Tensor) -> None:
         terms = self.terms(play.turn, x)
         last = len(play.rows) - 1
