@@ -488,10 +488,10 @@ def test_a_run_that_diverges_is_told_with_the_term_and_the_step(bad: float) -> N
 def test_optimisers_by_hand(rule: zoo.Optimiser, first: float, second: float | None) -> None:
     engine = _toy(Turn({"a": {"t": 1}}, lambda net, x: {"t": net.a.w**2}), rule=rule)
     engine.step()
-    assert float(engine.networks.a.w) == pytest.approx(first, rel=1e-6)
+    assert engine.networks.a.w.item() == pytest.approx(first, rel=1e-6)
     if second is not None:
         engine.step()
-        assert float(engine.networks.a.w) == pytest.approx(second, rel=1e-6)
+        assert engine.networks.a.w.item() == pytest.approx(second, rel=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------ gates

@@ -66,7 +66,7 @@ def below(high: float) -> Check:
 
 def between(low: float, high: float) -> Check:
     """Allows ``low`` ≤ value ≤ ``high``."""
-    return Check(f"between {low:g} and {high:g}", lambda v: low <= v <= high)
+    return Check(f"between {low:.10g} and {high:.10g}", lambda v: low <= v <= high)
 
 
 def within(low: float, high: float) -> Check:

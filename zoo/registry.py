@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -121,8 +122,8 @@ class Registry:
             problem = check(value) if check else None
         except Exception as error:  # a model's own ``problem`` is a third party's code too
             problem = _reason(error)
-        if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
-            problem = "a name has letters, digits, '-' and '_' only"
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+            problem = "a name has letters, digits, '-' and '_' only, and begins with a letter or digit"
         elif name in table:
             problem = f"the name is taken by plugin {table[name].plugin.name!r} ({table[name].plugin.package})"
         if problem:

@@ -12,7 +12,7 @@ import tomli_w
 
 from zoo import options
 from zoo.errors import UsageError, unknown_name
-from zoo.options import at_least, frozen, option, within
+from zoo.options import at_least, between, frozen, option, within
 
 __all__ = ["RunSettings", "differences", "parse_size"]
 
