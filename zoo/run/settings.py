@@ -12,7 +12,7 @@ import tomli_w
 
 from zoo import options
 from zoo.errors import UsageError, unknown_name
-from zoo.options import at_least, between, frozen, option, within
+from zoo.options import at_least, between, frozen, option
 
 __all__ = ["RunSettings", "differences", "parse_size"]
 
@@ -32,7 +32,7 @@ class RunSettings:
         at_least(0),
     )
     batch: int = option(64, "Images a batch.", at_least(2))
-    seed: int = option(0, "Seed of weights, noise and data order.", within(0, 1e12))
+    seed: int = option(0, "Seed of weights, noise and data order.", between(0, 2**32 - 1))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to train.")
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16: networks under autocast, losses in float32.")
     extractor: str = option("auto", "Features for the Fréchet distance: auto, none, or from `zoo list extractors`.")
