@@ -19,7 +19,14 @@ class VAEGAN(zoo.Autoencoder):
     """A VAE whose reconstruction error is measured inside a GAN's critic."""
 
     paper: ClassVar[str] = "Larsen, Sønderby, Larochelle & Winther, ICML 2016, arXiv:1512.09300"
+    deviations: ClassVar[Mapping[str, str]] = {
+        "non-saturating decoder": "the paper's minimax form (--saturating) starves the decoder when the critic leads",
+        "Dis_l after batch normalisation": "before it (--raw) its scale is free, `like` fades and the posterior collapses",
+        "Adam": "the paper has RMSProp at the same rate; with batch statistics Adam (0.5, 0.999) is the common choice",
+        "DCGAN networks": "for any image size; the authors' are for 32 and 64 pixels",
+    }
 
+    lr: float = zoo.option(3e-4, "Learning rate of Adam.", zoo.above(0))
     tap: int = zoo.option(2, "Critic stage l whose features measure similarity, Dis_l.", zoo.at_least(1))
     raw: bool = zoo.option(False, "Dis_l before its batch normalisation, as the authors' code has it.")
     gamma: float = zoo.option(1e-2, "γ: weight of `like` against the game, for the decoder.", zoo.above(0))
