@@ -6,11 +6,12 @@ real. In that game the generator is the *encoder*: it is not the critic, though 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import zoo
 
@@ -31,33 +32,69 @@ class AAE(zoo.Autoencoder):
     posterior: Literal["point", "gaussian"] = zoo.option("point", "A deterministic encoder, or a Gaussian posterior.")
     noise: float = zoo.option(0.3, "σ of the noise on the critic's inputs.", zoo.at_least(0))
 
+    labels: int = zoo.option(
+        0, "Labelled images; above 0 the code gains a one-hot y, learned from them.", zoo.at_least(0)
+    )
+    classes: int = zoo.option(10, "Classes of y, where there are labels.", zoo.at_least(2))
+
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        return {
-            "encoder": zoo.encoder(data, self.latent, posterior=self.posterior, **self.style),
-            "decoder": zoo.decoder(data, self.latent, **self.style),
-            "critic": zoo.critic(data, self.width, sees="z", latent=self.latent),
-        }
+        size = self.latent + (self.classes if self.labels else 0)
+        encoder = zoo.encoder(data, size, posterior=self.posterior, **self.style)
+        critics = {"critic": zoo.critic(data, self.width, sees="z", latent=self.latent)}
+        if self.labels:
+            encoder = Headed(encoder, self.classes)
+            critics["class_critic"] = zoo.critic(data, self.width, sees="z", latent=self.classes)
+        return {"encoder": encoder, "decoder": zoo.decoder(data, size, **self.style), **critics}
+
+    def prior(self, like: Tensor, n: int | None = None) -> Tensor:
+        """Codes z ~ N(0, I), after a one-hot y of even chances where there are labels."""
+        z = super().prior(like, n)
+        if not self.labels:
+            return z
+        y = torch.randint(self.classes, (len(z),), device=z.device)
+        return torch.cat([torch.eye(self.classes, device=z.device)[y], z], dim=1)
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         autoencode = {"rec": 1.0}
-        return (
+        critics = {"critic": {"gan": 1.0}} | ({"class_critic": {"gan y": 1.0}} if self.labels else {})
+        fool = {"fool": 1.0} | ({"fool y": 1.0} if self.labels else {})
+        turns = (
             zoo.Turn({"encoder": autoencode, "decoder": autoencode}, self.reconstruction, name="reconstruct"),
-            zoo.Turn({"critic": {"gan": 1.0}}, self.judge, name="judge"),
-            zoo.Turn({"encoder": {"fool": 1.0}}, self.fool, name="regularise"),
+            zoo.Turn(critics, self.judge, name="judge"),
+            zoo.Turn({"encoder": fool}, self.fool, name="regularise"),
         )
+        if not self.labels:
+            return turns
+        row = {"encoder": {"cross entropy": 1.0}}
+        return (*turns, zoo.Turn(row, self.classify, name="classify", labelled=self.labels))
 
     def reconstruction(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """Reconstruction phase: squared error."""
         return {"rec": zoo.half_sse(net.decoder(net.encoder(x).rsample()), x)}
 
     def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """Regularisation phase, critic: prior 1, code 0."""
-        z = net.encoder(x).rsample()
-        return {"gan": zoo.real(net.critic(self.blur(self.prior(x)))) + zoo.fake(net.critic(self.blur(z)))}
+        """Regularisation phase, critics: prior 1, code 0."""
+        return {
+            name: zoo.real(critic(self.blur(drawn))) + zoo.fake(critic(self.blur(code)))
+            for name, critic, drawn, code in self.games(net, "gan", self.prior(x), net.encoder(x).rsample())
+        }
 
     def fool(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """Regularisation phase, encoder: the generator of the game over codes, non-saturating."""
-        return {"fool": zoo.real(net.critic(self.blur(net.encoder(x).rsample())))}
+        code = net.encoder(x).rsample()
+        return {name: zoo.real(critic(self.blur(c))) for name, critic, c in self.games(net, "fool", code)}
+
+    def classify(self, net: zoo.Networks, x: Tensor, y: Tensor) -> Mapping[str, Tensor]:
+        """Semi-supervised phase: cross-entropy of the one-hot part of the code, on labelled images."""
+        q_y = net.encoder(x).mean[:, : self.classes]
+        return {"cross entropy": F.nll_loss(q_y.clamp_min(1e-8).log(), y)}
+
+    def games(self, net: zoo.Networks, name: str, *codes: Tensor) -> Iterator[tuple[Any, ...]]:
+        """(term, critic, the part of each code that it sees): z, and y where there are labels."""
+        k = self.classes if self.labels else 0
+        yield (name, net.critic, *(c[:, k:] for c in codes))
+        if self.labels:
+            yield (f"{name} y", net.class_critic, *(c[:, :k] for c in codes))
 
     def blur(self, z: Tensor) -> Tensor:
         """Noise on what the critic sees, so that it cannot win by the codes' thinness."""
@@ -67,6 +104,18 @@ class AAE(zoo.Autoencoder):
         if turn == "reconstruct":
             return zoo.Adam(lr=self.lr, beta1=0.9)
         return zoo.Adam(lr=self.regularise_lr, beta1=self.beta1)
+
+
+class Headed(zoo.Encoder):
+    """An encoder the first entries of whose code are a softmax over classes; the rest stays its posterior's."""
+
+    def __init__(self, encoder: zoo.Encoder, classes: int) -> None:
+        super().__init__()
+        self.encoder, self.classes = encoder, classes
+
+    def forward(self, x: Tensor) -> zoo.Posterior:
+        code = self.encoder(x).rsample()
+        return zoo.Point(torch.cat([code[:, : self.classes].softmax(1), code[:, self.classes :]], dim=1))
 
 
 @zoo.hookimpl

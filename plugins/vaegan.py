@@ -21,7 +21,7 @@ class VAEGAN(zoo.Autoencoder):
     paper: ClassVar[str] = "Larsen, Sønderby, Larochelle & Winther, ICML 2016, arXiv:1512.09300"
     deviations: ClassVar[Mapping[str, str]] = {
         "non-saturating decoder": "the paper's minimax form (--saturating) starves the decoder when the critic leads",
-        "Dis_l after batch normalisation": "before it (--raw) its scale is free, `like` fades and the posterior collapses",
+        "Dis_l after batch normalisation": "before it (--raw) `like` fades and the posterior collapses",
         "Adam": "the paper has RMSProp at the same rate; with batch statistics Adam (0.5, 0.999) is the common choice",
         "DCGAN networks": "for any image size; the authors' are for 32 and 64 pixels",
     }
@@ -52,6 +52,9 @@ class VAEGAN(zoo.Autoencoder):
             "critic": {"gan": 1.0},
         }
 
+    def turns(self) -> tuple[zoo.Turn, ...]:
+        return (zoo.Turn(self.players(), self.terms, gate=self.gate if self.equilibrium else None),)
+
     def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         q = net.encoder(x)
         x_rec, x_new = net.decoder(q.rsample()), net.decoder(self.prior(x))
@@ -67,8 +70,7 @@ class VAEGAN(zoo.Autoencoder):
         }
 
     def gate(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        if not self.equilibrium:
-            return {}
+        """Hold the critic when a cost of it is low, the decoder when one is high; neither when both would be held."""
         costs = torch.stack([terms["cost of real"], terms["cost of fake"]])
         critic, decoder = ~(costs < 0.68 - 0.35).any(), ~(costs > 0.68 + 0.35).any()
         neither = ~(critic | decoder)

@@ -6,7 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: bits depend on it, and small networks are faster so
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,15 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache that starts empty, and no data root."""
-    root = tmp_path_factory.mktemp("places")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZOO_CACHE", str(root / "cache"))
-        patch.setenv("ZOO_DATA", str(root / "data"))
-        yield root / "cache"
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that starts empty, kept for the session: what it holds takes longer to make than most tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read from the user's cache nor written there."""
+    monkeypatch.setenv("ZOO_CACHE", str(cache))
 
 
 class Line(zoo.Decoder):
@@ -144,9 +146,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     for i, image in enumerate(pixels):
         Image.fromarray(image).save(root / "pictures" / f"{i}.png")
     small: dict[str, Any] = {**SMALL, "epochs": 1}
-    zoo.train("vae", out=root / "vae", **small)
-    zoo.train("vae", out=root / "colour", dataset=f"folder:{root / 'pictures'}", batch=8, extractor="none", **small)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(cache))
+        zoo.train("vae", out=root / "vae", **small)
+        zoo.train("vae", out=root / "colour", dataset=f"folder:{root / 'pictures'}", batch=8, extractor="none", **small)
         register_toys(patch)
         zoo.train("blind", out=root / "blind", epochs=1)
     return root

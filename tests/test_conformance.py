@@ -168,3 +168,14 @@ def test_each_check_finds_what_it_is_for(model, check, message):
     problem = run_check(CHECKS[check], Case(model, (1, 16, 16)))
     assert problem is not None
     assert message in problem
+
+
+@pytest.mark.parametrize("check", [c for c in CHECKS if c not in SLOW | ONCE])
+def test_the_semi_supervised_aae_conforms_too(check):
+    aae = registry().models["aae"].value
+
+    @zoo.frozen
+    class SemiSupervised(aae):
+        labels: int = zoo.option(10, "Labelled images.")
+
+    assert run_check(CHECKS[check], Case(SemiSupervised, SHAPES[0])) is None

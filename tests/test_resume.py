@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -163,19 +163,12 @@ class Launcher:
 
 
 @pytest.fixture(scope="module")
-def launcher(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Launcher]:
+def launcher(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Launcher:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["pytest", "zoo.cli.main", "zoo.cli.progress", "zoo.run.train", "zoo_plugins.vae", "zoo_plugins.vaegan"]
-        + [
-            "torch._dynamo",
-            "matplotlib.backends.backend_agg",
-            "sklearn.datasets",
-            "scipy.linalg",
-        ]  # of their own accord
-    )
-    yield Launcher(context, tmp_path_factory.mktemp("logs"), cache)
-    # The server ends with this process; nothing of it may reach the other tests.
+    ours = ["pytest", "zoo.cli.main", "zoo.cli.progress", "zoo.run.train", "zoo_plugins.vae", "zoo_plugins.vaegan"]
+    what_a_run_imports = ["torch._dynamo", "matplotlib.backends.backend_agg", "sklearn.datasets", "scipy.linalg"]
+    context.set_forkserver_preload([*ours, *what_a_run_imports])
+    return Launcher(context, tmp_path_factory.mktemp("logs"), cache)
 
 
 @pytest.fixture(scope="module")

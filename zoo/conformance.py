@@ -64,9 +64,9 @@ class Case:
     def engine(self, seed: int = 0) -> Engine:
         """A fresh engine over fresh networks."""
         torch.manual_seed(seed)
-        objective = self.objective()
+        objective, labels = self.objective(), torch.arange(self.images) % 10
         networks = make_networks(objective, self.data).to(self.device)
-        return Engine(objective, networks, Stream(self.pixels(), BATCH, seed, self.device))
+        return Engine(objective, networks, Stream(self.pixels(), BATCH, seed, self.device, labels))
 
 
 def check_options(case: Case) -> None:
@@ -91,7 +91,7 @@ def check_game(case: Case) -> None:
             if network not in names:
                 raise Failed(f"turn {turn.name!r}: player {network!r} is no network; networks: {', '.join(names)}")
         playing |= set(turn.players)
-        terms = engine.terms(turn, engine.stream[0])
+        terms = engine.terms(turn, *engine.batch(turn))
         for name in term_names(turn):
             if name not in terms:
                 raise Failed(f"turn {turn.name!r}: no term {name!r}; terms() returns {', '.join(terms)}")
@@ -111,7 +111,7 @@ def check_gradients(case: Case) -> None:
     reached: set[str] = set()
     for turn in engine.objective.turns():
         before = {k: v.clone() for k, v in engine.networks.named_parameters()}
-        terms = engine.terms(turn, engine.stream[0])
+        terms = engine.terms(turn, *engine.batch(turn))
         for row in rows_of(turn.players):
             named = {f"{n}.{k}": p for n in row.networks for k, p in engine.networks[n].named_parameters()}
             loss = torch.stack([w * terms[t] for t, w in row.weights]).sum()
@@ -130,7 +130,7 @@ def check_routing(case: Case) -> None:
     engine = case.engine()
     for index, turn in enumerate(engine.objective.turns()):
         before = {k: v.clone() for k, v in engine.networks.named_parameters()}
-        engine.play(index, engine.stream[0])
+        engine.play(index, *engine.batch(turn))
         moved = {k.partition(".")[0] for k, v in engine.networks.named_parameters() if not torch.equal(v, before[k])}
         held: set[str] = set() if turn.gate is None else set(turn.players)
         if moved - set(turn.players):
@@ -187,8 +187,8 @@ def check_abilities(case: Case) -> None:
     if isinstance(trained, TrainedAutoencoder):
         x = case.pixels()[:5]
         code = trained.encode(x)
-        if tuple(code.shape) != (5, objective.latent):
-            raise Failed(f"encode returns {tuple(code.shape)}, not (5, {objective.latent})")
+        if code.shape != z.shape:
+            raise Failed(f"encode returns {tuple(code.shape)}, but the prior's codes are {tuple(z.shape)}")
         _image("reconstruct", trained.reconstruct(x), (5, *case.shape))
     elif isinstance(objective, Autoencoder):
         raise Failed("an Autoencoder must be able to reconstruct")

@@ -6,7 +6,7 @@ The engine reads this table to train; ``zoo show`` and the model cards print it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -28,13 +28,16 @@ class Turn:
         name: how tables and curves call it.
         repeat: how many times it is played in a step, each time on a fresh batch (n-critic).
         gate: ``gate(terms)`` → for some networks a boolean scalar on the device: False holds that network's update.
+        labelled: above 0, batches come from a fixed, class-balanced subset of so many labelled training images, and
+            ``terms(net, x, y)`` gets their labels y (B,) too.
     """
 
     players: Players
-    terms: Callable[[Any, Tensor], Mapping[str, Tensor]]
+    terms: Callable[..., Mapping[str, Tensor]]
     name: str = "step"
     repeat: int = 1
     gate: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    labelled: int = 0
 
 
 @attrs.frozen

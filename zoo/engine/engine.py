@@ -34,6 +34,7 @@ class _Play:
     turn: Turn
     rows: list[_Row]
     updates: dict[str, Update]
+    labelled: Stream | None = None
     names: tuple[str, ...] = ()
     sums: list[Tensor] = attrs.field(factory=list)
 
@@ -85,7 +86,8 @@ class Engine:
         for (settings, _), names in groups.items():  # type: ignore[misc]
             parameters = {f"{n}.{k}": p for n in names for k, p in self.networks[n].named_parameters()}
             updates["+".join(names)] = Update(settings, parameters, self.stream.device)
-        return _Play(turn, rows, updates)
+        labelled = self.stream.subset(turn.labelled) if turn.labelled else None
+        return _Play(turn, rows, updates, labelled)
 
     def step(self) -> None:
         """Play every turn once (or its ``repeat``). Draws fresh batches; reads nothing back to the host."""
@@ -93,21 +95,27 @@ class Engine:
         shared: Tensor | None = None
         for play in self._plays:
             for i in range(play.turn.repeat):
-                if i == 0:
+                if play.labelled is not None:
+                    batch: tuple[Tensor, ...] = play.labelled.with_labels(first + i)
+                elif i == 0:
                     shared = self.stream[first] if shared is None else shared
-                    x = shared
+                    batch = (shared,)
                 else:
-                    x = self.stream[first + i]
-                self._play(play, x)
+                    batch = (self.stream[first + i],)
+                self._play(play, *batch)
         self.step_count += 1
         self._counted += 1
 
-    def play(self, index: int, x: Tensor) -> None:
-        """Play one turn, by its place among the model's turns, on a batch x (B, C, H, W) in [−1, 1]."""
-        self._play(self._plays[index], x)
+    def play(self, index: int, *batch: Tensor) -> None:
+        """Play one turn, by its place among the model's turns, on a batch: x, and y where the turn is labelled."""
+        self._play(self._plays[index], *batch)
 
-    def _play(self, play: _Play, x: Tensor) -> None:
-        terms = self.terms(play.turn, x)
+    def batch(self, turn: Turn) -> tuple[Tensor, ...]:
+        """What the turn's terms take of the first step: x, or x and y."""
+        return self.stream.subset(turn.labelled).with_labels(0) if turn.labelled else (self.stream[0],)
+
+    def _play(self, play: _Play, *batch: Tensor) -> None:
+        terms = self.terms(play.turn, *batch)
         last = len(play.rows) - 1
         for i, row in enumerate(play.rows):
             loss = self._weighted(row, terms, play.turn)
@@ -126,11 +134,11 @@ class Engine:
             for name, update in play.updates.items():
                 update.step(gates.get(name))
 
-    def terms(self, turn: Turn, x: Tensor) -> Mapping[str, Tensor]:
-        """The turn's terms on a batch x, under this engine's precision."""
-        cast = torch.autocast(x.device.type, torch.bfloat16) if self._bf16 else contextlib.nullcontext()
+    def terms(self, turn: Turn, *batch: Tensor) -> Mapping[str, Tensor]:
+        """The turn's terms on a batch, under this engine's precision."""
+        cast = torch.autocast(self.stream.device.type, torch.bfloat16) if self._bf16 else contextlib.nullcontext()
         with cast:
-            return turn.terms(self.networks, x)
+            return turn.terms(self.networks, *batch)
 
     @staticmethod
     def _weighted(row: _Row, terms: Mapping[str, Tensor], turn: Turn) -> Tensor:

@@ -22,14 +22,18 @@ class Stream:
         batch: images a batch; at most N.
         seed: of the order.
         device: where the images are kept and the batches made.
+        labels: int64 (N,), where there are any.
     """
 
-    def __init__(self, images: Tensor, batch: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, images: Tensor, batch: int, seed: int, device: torch.device, labels: Tensor | None = None
+    ) -> None:
         if batch > len(images):
             raise UsageError(
                 f"batch: {batch} is not allowed; the data set has {len(images)} training images, use at most that"
             )
         self.images = images.to(device)
+        self.labels = None if labels is None else labels.to(device)
         self.batch, self.seed, self.device = batch, seed, device
         self.per_epoch = len(images) // batch
         self._epoch = -1
@@ -37,10 +41,38 @@ class Stream:
 
     def __getitem__(self, position: int) -> Tensor:
         """The batch at ``position`` (0, 1, …): float (B, C, H, W) in [−1, 1]."""
+        return to_unit(self.images[self._chosen(position)])
+
+    def with_labels(self, position: int) -> tuple[Tensor, Tensor]:
+        """The batch at ``position`` and its labels (B,)."""
+        assert self.labels is not None
+        chosen = self._chosen(position)
+        return to_unit(self.images[chosen]), self.labels[chosen]
+
+    def _chosen(self, position: int) -> Tensor:
         epoch, i = divmod(position, self.per_epoch)
         if epoch != self._epoch:
             # Drawn on the CPU whatever the device: the order belongs to the seed, not to the hardware.
             generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
             self._order = torch.randperm(len(self.images), generator=generator).to(self.device)
             self._epoch = epoch
-        return to_unit(self.images[self._order[i * self.batch : (i + 1) * self.batch]])
+        return self._order[i * self.batch : (i + 1) * self.batch]
+
+    def subset(self, n: int) -> Stream:
+        """A stream of n labelled images, as many of each class as can be, chosen by this stream's seed.
+
+        Raises:
+            UsageError: where the data set has no labels, or not so many.
+        """
+        if self.labels is None:
+            raise UsageError(f"labels: {n} is not allowed; the data set has no labels, use 0")
+        if n > len(self.images):
+            raise UsageError(f"labels: {n} is not allowed; the data set has {len(self.images)} training images")
+        labels = self.labels.cpu()
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
+        rank = torch.empty_like(labels)  # how many of its class come before it
+        for k in range(int(labels.max()) + 1):
+            mine = order[labels[order] == k]
+            rank[mine] = torch.arange(len(mine))
+        chosen = order[rank[order].argsort(stable=True)[:n]].to(self.device)
+        return Stream(self.images[chosen], min(self.batch, n), self.seed, self.device, self.labels[chosen])

@@ -170,7 +170,7 @@ def train(
     scorer = scoring.Scorer(settings.extractor, data, reporter.note, settings.samples)
     torch.manual_seed(settings.seed)
     networks = make_networks(objective, data.spec).to(device)
-    stream = Stream(data.train.images, settings.batch, settings.seed, device)
+    stream = Stream(data.train.images, settings.batch, settings.seed, device, data.train.labels)
     engine = Engine(objective, networks, stream, settings.precision)
     steps = _steps(settings, engine)
     trained = bind(objective, networks, data.spec)
