@@ -88,7 +88,7 @@ def bare_vaegan(net: zoo.Networks, images: Tensor, batch: int, device: torch.dev
         x = loop.next()
         q = net.encoder(x)
         z = torch.addcmul(q.mean, (0.5 * q.logvar).exp(), torch.randn_like(q.mean))
-        x_rec, x_new = net.decoder(z), net.decoder(torch.randn(len(x), model.latent, device=device))
+        x_rec, x_new = net.decoder(torch.cat([z, torch.randn(len(x), model.latent, device=device)])).chunk(2)
         real, rec, new = net.critic(x), net.critic(x_rec), net.critic(x_new)
         kl = 0.5 * (q.mean.square() + q.logvar.exp() - 1 - q.logvar).sum(1).mean()
         like = 0.5 * ((rec.features - real.features).square().sum() / len(x))

@@ -57,7 +57,8 @@ class VAEGAN(zoo.Autoencoder):
 
     def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         q = net.encoder(x)
-        x_rec, x_new = net.decoder(q.rsample()), net.decoder(self.prior(x))
+        # One batch: in evaluation the decoder's batch statistics must fit both kinds of codes.
+        x_rec, x_new = net.decoder(torch.cat([q.rsample(), self.prior(x)])).chunk(2)
         real, rec, new = (net.critic(v) for v in (x, x_rec, x_new))
         fakes = {"both": (rec, new), "prior": (new,), "reconstruction": (rec,)}[self.fakes]
         return {

@@ -69,6 +69,12 @@ def _kl(mean: Tensor, logvar: Tensor) -> Tensor:
     return distributions.kl_divergence(q, distributions.Normal(0.0, 1.0)).sum() / BATCH
 
 
+def _decoded(net: Networks, z: Tensor, z_new: Tensor) -> tuple[Tensor, Tensor]:
+    """Both kinds of codes pass the decoder in one batch, whose statistics they share."""
+    images = net.decoder(torch.cat([z, z_new]))
+    return images[:BATCH], images[BATCH:]
+
+
 def _vaegan_by_hand(
     before: Networks, x: Tensor, gamma: float, fakes: str, saturating: bool
 ) -> Iterator[tuple[str, nn.Module]]:
@@ -78,7 +84,7 @@ def _vaegan_by_hand(
     # Encoder: L_prior + L_like. No gradient from the GAN.
     net = _alone(before, "encoder")
     q = net.encoder(x)
-    x_rec = net.decoder(q.mean + (0.5 * q.logvar).exp() * eps)
+    x_rec, _ = _decoded(net, q.mean + (0.5 * q.logvar).exp() * eps, z_new)
     difference = net.critic(x_rec).features - net.critic(x).features.detach()
     (_kl(q.mean, q.logvar) + 0.5 * (difference**2).sum() / BATCH).backward()
     yield "encoder", net.encoder
@@ -88,7 +94,7 @@ def _vaegan_by_hand(
     with torch.no_grad():
         q = net.encoder(x)
         z = q.mean + (0.5 * q.logvar).exp() * eps
-    x_rec, x_new = net.decoder(z), net.decoder(z_new)
+    x_rec, x_new = _decoded(net, z, z_new)
     difference = net.critic(x_rec).features - net.critic(x).features.detach()
     judged = {"both": (x_rec, x_new), "prior": (x_new,), "reconstruction": (x_rec,)}[fakes]
     scores = [net.critic(v).logits.sigmoid() for v in judged]
@@ -100,7 +106,7 @@ def _vaegan_by_hand(
     net = _alone(before, "critic")
     with torch.no_grad():
         q = net.encoder(x)
-        x_rec, x_new = net.decoder(q.mean + (0.5 * q.logvar).exp() * eps), net.decoder(z_new)
+        x_rec, x_new = _decoded(net, q.mean + (0.5 * q.logvar).exp() * eps, z_new)
     judged = {"both": (x_rec, x_new), "prior": (x_new,), "reconstruction": (x_rec,)}[fakes]
     real = -net.critic(x).logits.sigmoid().log().mean()
     fake = -sum((1 - net.critic(v).logits.sigmoid()).log().mean() for v in judged)

@@ -374,19 +374,21 @@ def test_one_process_a_folder(tmp_path, launcher):
     """A second process on a run that is under way is told so, and the first is not disturbed."""
     out = tmp_path / "run"
     first = launcher.start([*VAE, *EVERY_STEP], out, Trap("after step", 3, signal.SIGSTOP))
-    checkpoint = out / "checkpoint" / CHECKPOINT
-    deadline = time.monotonic() + 60
-    while not checkpoint.is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    before = (out / "config.toml").read_bytes()
-    second = Launcher(launcher.context, tmp_path, launcher.cache)
-    assert second.run([*VAE, *EVERY_STEP, "--resume"], out) == 1
-    assert "another process" in second.said(out)
-    assert (out / "config.toml").read_bytes() == before
-    os.kill(first.pid, signal.SIGCONT)
-    first.join(60)
-    assert first.exitcode == 0, launcher.said(out)
+    try:
+        checkpoint = out / "checkpoint" / CHECKPOINT
+        deadline = time.monotonic() + 60
+        while not checkpoint.is_file() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        before = (out / "config.toml").read_bytes()
+        second = Launcher(launcher.context, tmp_path, launcher.cache)
+        assert second.run([*VAE, *EVERY_STEP, "--resume"], out) == 1
+        assert "another process" in second.said(out)
+        assert (out / "config.toml").read_bytes() == before
+        os.kill(first.pid, signal.SIGCONT)
+        first.join(60)
+        assert first.exitcode == 0, launcher.said(out)
+    finally:
+        first.kill()  # also where it still stands
 
 
 def test_resumed_run_tells_all_of_its_time(tmp_path, launcher, undisturbed):

@@ -379,6 +379,13 @@ def test_loaded_equals_trained(tmp_path, digits):
     assert torch.allclose(loaded.encode(digits[:1]), loaded.encode(digits)[:1], atol=1e-5)
 
 
+def test_networks_train_in_training_mode(runs):
+    """Batch normalisation learns its running figures in every step, not in none."""
+    tensors, _ = RunFolder(runs / "vae").load_model()
+    counts = {int(v) for k, v in tensors.items() if k.endswith("num_batches_tracked")}
+    assert counts == {20}
+
+
 def test_pixels_may_be_uint8(vae, digits):
     """0..255 and [−1, 1] are the same images, as tensors and as arrays; other integers could be either."""
     x = digits[:4]

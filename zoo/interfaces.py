@@ -96,8 +96,6 @@ class Objective(abc.ABC):
     """Authors, venue, arXiv number."""
     deviations: ClassVar[Mapping[str, str]] = {}
     """Where the defaults leave the paper: what → why."""
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Named sets of option values, ``paper`` among them."""
 
     lr: float = option(2e-4, "Learning rate of Adam.", above(0))
     beta1: float = option(0.5, "Decay of Adam's first moment.", within(0, 1))

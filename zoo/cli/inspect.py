@@ -99,10 +99,6 @@ def show(model: str) -> None:
     for info in options_of(cls).values():
         options.add_row(info.flag, escape(str(info.default)), escape(info.help), escape(info.allows))
     console.print(options)
-    if cls.presets:
-        console.print("\n[bold]presets[/bold]")
-        for name, values in cls.presets.items():
-            console.print(f"  {name}: " + escape(", ".join(f"{k}={v}" for k, v in values.items())))
     if cls.deviations:
         console.print("\n[bold]deviations from the paper[/bold]")
         for what, why in cls.deviations.items():
