@@ -91,8 +91,8 @@ def test_values_at_the_edge_of_what_is_allowed_are_taken(name: str, value: objec
         ("samples", 2.0, "type int"),
         ("stages", True, "type int"),
         # NaN passes no comparison, and would also pass none of the «not allowed» ones.
-        ("lr", math.nan, "a number"),
-        ("share", math.nan, "a number"),
+        ("lr", math.nan, "a finite number"),
+        ("share", math.nan, "a finite number"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_with_its_name_and_the_remedy(

@@ -106,8 +106,8 @@ class OptionInfo:
             value = float(value)
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
             raise UsageError(f"{self.name}: {value!r} is not allowed; must be of type {self.kind.__name__}")
-        if isinstance(value, float) and math.isnan(value):
-            raise UsageError(f"{self.name}: nan is not allowed; must be a number")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{self.name}: {value} is not allowed; must be a finite number")
         if self.choices and value not in self.choices:
             raise UsageError(f"{self.name}: {value!r} is not allowed; must be {self.allows}")
         for check in self.checks:

@@ -66,7 +66,8 @@ class Trained:
     def decode(self, z: Tensor) -> Tensor:
         """The mean images of codes z (B, d): (B, C, H, W) in [−1, 1]."""
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
-        latent = self.objective.prior(z, 1).shape[1]
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            latent = self.objective.prior(z, 1).shape[1]
         if z.ndim != 2 or z.shape[1] != latent:
             raise UsageError(f"z: shape {tuple(z.shape)} is not allowed; must be (B, {latent})")
         return self.objective.decode(self.networks, z).float()
