@@ -2,85 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributions, nn
-from torch.nn import functional as F
+from by_hand import BATCH, LATENT, SHAPE, Rows, assert_rows, bce, draw, game, kl, play, prior
+from torch import Tensor, nn
 from zoo_plugins.gan import gradient_penalty
 
 import zoo
-from zoo.engine import Engine, Stream
+from zoo.engine import Engine
 from zoo.registry import registry
-
-SHAPE, BATCH, LATENT = (1, 8, 8), 16, 4
-Rows = Mapping[str, Tensor]
-
-
-def _engine(model: str, *, steps: int = 0, **options: Any) -> Engine:
-    objective = registry().model(model)(**{"latent": LATENT, "width": 4, **options})
-    torch.manual_seed(0)
-    networks = zoo.Networks(objective.networks(zoo.DataSpec("noise", SHAPE)))
-    images = torch.randint(0, 256, (64, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
-    engine = Engine(objective, networks, Stream(images, BATCH, 0, torch.device("cpu")))
-    for _ in range(steps):
-        engine.step()
-    return engine
-
-
-def _play(engine: Engine, turn: int = 0) -> dict[str, list[Tensor | None]]:
-    """Every network's gradient in a turn, None where it has none; the noise is the same at each call."""
-    engine.networks.zero_grad()
-    x = engine.stream[0]
-    torch.manual_seed(77)
-    engine.play(turn, x)
-    return {n: [p.grad for p in engine.networks[n].parameters()] for n in engine.networks.names()}
-
-
-def _assert_rows(engine: Engine, turn: int, by_hand: Callable[[Any, Tensor], Rows]) -> None:
-    """A turn gives each player the gradient of its loss as written by hand, and nobody else one."""
-    net = copy.deepcopy(engine.networks)
-    torch.manual_seed(77)
-    losses = by_hand(net, engine.stream[0])
-    wanted = {
-        name: torch.autograd.grad(loss, list(net[name].parameters()), retain_graph=True, allow_unused=True)
-        for name, loss in losses.items()
-    }
-    found = _play(engine, turn)
-    assert {n for n, gradients in found.items() if any(g is not None for g in gradients)} == set(losses)
-    for name, gradients in wanted.items():
-        # A bias before a normalisation has only rounding noise for a gradient: errors are measured by the largest.
-        largest = max(float(g.abs().max()) for g in gradients if g is not None)
-        assert largest > 1e-7, f"{name}: a gradient of nothing would prove nothing"
-        for ours, theirs in zip(found[name], gradients, strict=True):
-            assert (ours is None) == (theirs is None), name
-            if ours is not None and theirs is not None:
-                error = float((ours - theirs).abs().max()) / largest
-                assert error < 2e-5, f"{name}: off by {error:.1e}"  # float32, summed in another order
-
-
-def _bce(verdict: zoo.Verdict, label: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(verdict.logits, torch.full_like(verdict.logits, label))
-
-
-def _kl(q: zoo.Gaussian) -> Tensor:
-    """KL(q ‖ N(0, I)) per image."""
-    p = distributions.Normal(q.mean, (q.logvar / 2).exp())
-    return distributions.kl_divergence(p, distributions.Normal(0.0, 1.0)).sum(1)
-
-
-def _draw(q: zoo.Gaussian) -> Tensor:
-    return q.mean + (q.logvar / 2).exp() * torch.randn(q.mean.shape)
-
-
-def _prior() -> Tensor:
-    return torch.randn(BATCH, LATENT)
-
 
 # -------------------------------------------------------------------------------------------------------------- GAN
 
@@ -88,15 +22,15 @@ def _prior() -> Tensor:
 @pytest.mark.parametrize("minimax", [False, True])
 def test_a_gans_critic_moves_first_and_then_its_generator(minimax: bool) -> None:
     def critic(net: Any, x: Tensor) -> Rows:
-        return {"critic": _bce(net.critic(x), 1) + _bce(net.critic(net.decoder(_prior())), 0)}
+        return {"critic": bce(net.critic(x), 1) + bce(net.critic(net.decoder(prior())), 0)}
 
     def generator(net: Any, x: Tensor) -> Rows:
-        d = net.critic(net.decoder(_prior())).logits.sigmoid()
+        d = net.critic(net.decoder(prior())).logits.sigmoid()
         return {"decoder": (1 - d).log().mean() if minimax else -d.log().mean()}
 
-    engine = _engine("gan", steps=2, minimax=minimax)
-    _assert_rows(engine, 0, critic)
-    _assert_rows(engine, 1, generator)
+    engine = game("gan", steps=2, minimax=minimax)
+    assert_rows(engine, 0, critic)
+    assert_rows(engine, 1, generator)
 
 
 @pytest.mark.parametrize("logit", [-6.0, 0.0, 3.0])
@@ -177,32 +111,32 @@ def _penalty(net: Any, x: Tensor, x_new: Tensor) -> Tensor:
 
 
 def _wasserstein(net: Any, x: Tensor) -> Rows:
-    x_new = net.decoder(_prior())
+    x_new = net.decoder(prior())
     distance = net.critic(x).logits.mean() - net.critic(x_new).logits.mean()
     return {"critic": 10 * _penalty(net, x, x_new) - distance}
 
 
 def test_wgan_gps_rows() -> None:
-    engine = _engine("wgan-gp", steps=1)
-    _assert_rows(engine, 0, _wasserstein)
-    _assert_rows(engine, 1, lambda net, x: {"decoder": -net.critic(net.decoder(_prior())).logits.mean()})
+    engine = game("wgan-gp", steps=1)
+    assert_rows(engine, 0, _wasserstein)
+    assert_rows(engine, 1, lambda net, x: {"decoder": -net.critic(net.decoder(prior())).logits.mean()})
 
 
 def test_vae_wgan_gps_rows() -> None:
     def autoencode(net: Any, x: Tensor) -> Rows:
         q = net.encoder(x)
-        rec = 0.5 * ((net.decoder(_draw(q)) - x) ** 2).sum((1, 2, 3)).mean()
-        fool = -net.critic(net.decoder(_prior())).logits.mean()
-        return {"encoder": _kl(q).mean() + rec, "decoder": 0.3 * rec + fool}
+        rec = 0.5 * ((net.decoder(draw(q)) - x) ** 2).sum((1, 2, 3)).mean()
+        fool = -net.critic(net.decoder(prior())).logits.mean()
+        return {"encoder": kl(q).mean() + rec, "decoder": 0.3 * rec + fool}
 
-    engine = _engine("vae-wgan-gp", steps=1, gamma=0.3)
-    _assert_rows(engine, 0, _wasserstein)
-    _assert_rows(engine, 1, autoencode)
+    engine = game("vae-wgan-gp", steps=1, gamma=0.3)
+    assert_rows(engine, 0, _wasserstein)
+    assert_rows(engine, 1, autoencode)
 
 
 @pytest.mark.parametrize("model", ["wgan-gp", "vae-wgan-gp"])
 def test_wasserstein_critics_have_the_papers_betas_and_no_batch_statistics(model: str) -> None:
-    engine = _engine(model)
+    engine = game(model)
     for turn in engine.objective.turns():
         for network in turn.players:
             settings = engine.objective.optimiser(network, turn.name)
@@ -214,7 +148,7 @@ def test_wasserstein_critics_have_the_papers_betas_and_no_batch_statistics(model
 
 @pytest.mark.parametrize("model", ["gan", "wgan-gp", "vae-wgan-gp"])
 def test_each_update_of_the_critic_sees_a_fresh_batch_and_fresh_codes(model: str) -> None:
-    engine = _engine(model, n_critic=3)
+    engine = game(model, n_critic=3)
     seen: list[Tensor] = []
     engine.networks.critic.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach().clone()))
     codes: list[Tensor] = []
@@ -248,26 +182,26 @@ def _pairs(net: Any, x: Tensor, z: Tensor, z_x: Tensor, *, joint: bool = False) 
 def test_bigans_encoder_and_decoder_play_with_both_labels_swapped() -> None:
     def by_hand(net: Any, x: Tensor) -> Rows:
         q, p = _pairs(net, x, _uniform(), net.encoder(x).mean)
-        swapped = (_bce(q, 0) + _bce(p, 1)) / 2
-        return {"encoder": swapped, "decoder": swapped, "critic": (_bce(q, 1) + _bce(p, 0)) / 2}
+        swapped = (bce(q, 0) + bce(p, 1)) / 2
+        return {"encoder": swapped, "decoder": swapped, "critic": (bce(q, 1) + bce(p, 0)) / 2}
 
-    _assert_rows(_engine("bigan", steps=2), 0, by_hand)
+    assert_rows(game("bigan", steps=2), 0, by_hand)
 
 
 @pytest.mark.parametrize("joint", [False, True])
 def test_alis_encoder_and_decoder_play_with_both_labels_swapped(joint: bool) -> None:
     def by_hand(net: Any, x: Tensor) -> Rows:
-        z = _prior()
-        q, p = _pairs(net, x, z, _draw(net.encoder(x)), joint=joint)
-        swapped = _bce(q, 0) + _bce(p, 1)
-        return {"encoder": swapped, "decoder": swapped, "critic": _bce(q, 1) + _bce(p, 0)}
+        z = prior()
+        q, p = _pairs(net, x, z, draw(net.encoder(x)), joint=joint)
+        swapped = bce(q, 0) + bce(p, 1)
+        return {"encoder": swapped, "decoder": swapped, "critic": bce(q, 1) + bce(p, 0)}
 
-    _assert_rows(_engine("ali", steps=2, joint=joint), 0, by_hand)
+    assert_rows(game("ali", steps=2, joint=joint), 0, by_hand)
 
 
 def test_bigans_encoder_is_deterministic_and_alis_is_not() -> None:
     for model, stochastic in (("bigan", False), ("ali", True), ("alice", True)):
-        engine = _engine(model)
+        engine = game(model)
         q = engine.networks.encoder(engine.stream[0])
         assert torch.equal(q.rsample(), q.rsample()) != stochastic
         assert torch.equal(q.rsample(), q.mean) != stochastic
@@ -276,17 +210,17 @@ def test_bigans_encoder_is_deterministic_and_alis_is_not() -> None:
 def test_bigans_codes_and_prior_share_a_range_and_alis_are_normal() -> None:
     torch.manual_seed(0)
     like = torch.zeros(0)
-    z = _engine("bigan").objective.prior(like, 50_000)
+    z = game("bigan").objective.prior(like, 50_000)
     assert -1 <= float(z.min()) < -0.999
     assert 0.999 < float(z.max()) <= 1
     assert float(z.var()) == pytest.approx(1 / 3, abs=0.01)
-    engine = _engine("bigan")
+    engine = game("bigan")
     with torch.no_grad():
         engine.networks.encoder.encoder.head.weight.mul_(1e4)
     codes = engine.networks.encoder(engine.stream[0]).mean.detach()
     assert float(codes.abs().max()) <= 1
     assert float(codes.abs().max()) > 0.99
-    z = _engine("ali").objective.prior(like, 50_000)
+    z = game("ali").objective.prior(like, 50_000)
     assert float(z.mean()) == pytest.approx(0, abs=0.01)
     assert float(z.var()) == pytest.approx(1, abs=0.02)
     assert float(z.abs().max()) > 3
@@ -294,7 +228,7 @@ def test_bigans_codes_and_prior_share_a_range_and_alis_are_normal() -> None:
 
 def _critic_inputs(joint: bool) -> tuple[Engine, list[Tensor], nn.BatchNorm2d, Tensor]:
     """What the critic's first batch normalisation is given in a turn, and the critic's cost."""
-    engine = _engine("ali", joint=joint)
+    engine = game("ali", joint=joint)
     norm = next(m for m in engine.networks.critic.trunk.norms if isinstance(m, nn.BatchNorm2d))
     inputs: list[Tensor] = []
 
@@ -325,7 +259,7 @@ def test_joint_ali_shares_the_critics_batch_statistics() -> None:
 def test_joint_ali_without_statistics_is_separate_ali() -> None:
     costs = []
     for joint in (False, True):
-        engine = _engine("ali", joint=joint, norm="none")
+        engine = game("ali", joint=joint, norm="none")
         torch.manual_seed(7)
         costs.append(engine.objective.terms(engine.networks, engine.stream[0])["gan"])
     torch.testing.assert_close(*costs)
@@ -333,20 +267,20 @@ def test_joint_ali_without_statistics_is_separate_ali() -> None:
 
 def test_alice_adds_both_cycles_to_encoder_and_decoder() -> None:
     def by_hand(net: Any, x: Tensor) -> Rows:
-        z, q = _prior(), net.encoder(x)
-        z_x = _draw(q)
+        z, q = prior(), net.encoder(x)
+        z_x = draw(q)
         x_z = net.decoder(z)
         encoded, generated = net.critic(x, z_x), net.critic(x_z, z)
         cycle_x = (x - net.decoder(z_x)).abs().mean()
-        cycle_z = (z - _draw(net.encoder(x_z))).abs().mean()
-        row = _bce(encoded, 0) + _bce(generated, 1) + 3 * (cycle_x + cycle_z)
-        return {"encoder": row, "decoder": row, "critic": _bce(encoded, 1) + _bce(generated, 0)}
+        cycle_z = (z - draw(net.encoder(x_z))).abs().mean()
+        row = bce(encoded, 0) + bce(generated, 1) + 3 * (cycle_x + cycle_z)
+        return {"encoder": row, "decoder": row, "critic": bce(encoded, 1) + bce(generated, 0)}
 
-    _assert_rows(_engine("alice", steps=2, cycle=3.0), 0, by_hand)
+    assert_rows(game("alice", steps=2, cycle=3.0), 0, by_hand)
 
 
 def test_alice_without_its_cycles_is_ali_to_the_bit() -> None:
-    alice, ali = _engine("alice", cycle=0.0), _engine("ali")
-    for ours, theirs in zip(_play(alice).values(), _play(ali).values(), strict=True):
+    alice, ali = game("alice", cycle=0.0), game("ali")
+    for ours, theirs in zip(play(alice).values(), play(ali).values(), strict=True):
         assert all(a is not None and b is not None and torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(alice.networks.parameters(), ali.networks.parameters(), strict=True))

@@ -4,83 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from by_hand import BATCH, LATENT, SHAPE, Rows, assert_rows, bce, draw, game, kl, play, prior
 from torch import Tensor, distributions, nn
 from torch.nn import functional as F
 from zoo_plugins.introspective import batch_kl
 
 import zoo
-from zoo.engine import Engine, Stream
 from zoo.registry import registry
-
-SHAPE, BATCH, LATENT = (1, 8, 8), 16, 4
-Rows = Mapping[str, Tensor]
-
-
-def _engine(model: str, *, steps: int = 0, **options: Any) -> Engine:
-    objective = registry().model(model)(**{"latent": LATENT, "width": 4, **options})
-    torch.manual_seed(0)
-    networks = zoo.Networks(objective.networks(zoo.DataSpec("noise", SHAPE)))
-    images = torch.randint(0, 256, (64, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
-    engine = Engine(objective, networks, Stream(images, BATCH, 0, torch.device("cpu"), torch.arange(64) % 3))
-    for _ in range(steps):
-        engine.step()
-    return engine
-
-
-def _play(engine: Engine, turn: int = 0) -> dict[str, list[Tensor | None]]:
-    """Every network's gradient in a turn, None where it has none; the noise is the same at each call."""
-    engine.networks.zero_grad()
-    x = engine.stream[0]
-    torch.manual_seed(77)
-    engine.play(turn, x)
-    return {n: [p.grad for p in engine.networks[n].parameters()] for n in engine.networks.names()}
-
-
-def _assert_rows(engine: Engine, turn: int, by_hand: Callable[[Any, Tensor], Rows]) -> None:
-    """A turn gives each player the gradient of its loss as written by hand, and nobody else one."""
-    net = copy.deepcopy(engine.networks)
-    torch.manual_seed(77)
-    losses = by_hand(net, engine.stream[0])
-    wanted = {
-        name: torch.autograd.grad(loss, list(net[name].parameters()), retain_graph=True, allow_unused=True)
-        for name, loss in losses.items()
-    }
-    found = _play(engine, turn)
-    assert {n for n, gradients in found.items() if any(g is not None for g in gradients)} == set(losses)
-    for name, gradients in wanted.items():
-        # A bias before a normalisation has only rounding noise for a gradient: errors are measured by the largest.
-        largest = max(float(g.abs().max()) for g in gradients if g is not None)
-        assert largest > 1e-7, f"{name}: a gradient of nothing would prove nothing"
-        for ours, theirs in zip(found[name], gradients, strict=True):
-            assert (ours is None) == (theirs is None), name
-            if ours is not None and theirs is not None:
-                error = float((ours - theirs).abs().max()) / largest
-                assert error < 2e-5, f"{name}: off by {error:.1e}"  # float32, summed in another order
-
-
-def _bce(verdict: zoo.Verdict, label: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(verdict.logits, torch.full_like(verdict.logits, label))
-
-
-def _kl(q: zoo.Gaussian) -> Tensor:
-    """KL(q ‖ N(0, I)) per image."""
-    p = distributions.Normal(q.mean, (q.logvar / 2).exp())
-    return distributions.kl_divergence(p, distributions.Normal(0.0, 1.0)).sum(1)
-
-
-def _draw(q: zoo.Gaussian) -> Tensor:
-    return q.mean + (q.logvar / 2).exp() * torch.randn(q.mean.shape)
-
-
-def _prior() -> Tensor:
-    return torch.randn(BATCH, LATENT)
-
 
 # -------------------------------------------------------------------------------------------------------------- AAE
 
@@ -89,7 +25,7 @@ def _prior() -> Tensor:
 def test_aaes_three_turns_in_which_the_encoder_is_the_generator_over_codes(posterior: str) -> None:
     def code(net: Any, x: Tensor) -> Tensor:
         q = net.encoder(x)
-        return q.mean if posterior == "point" else _draw(q)
+        return q.mean if posterior == "point" else draw(q)
 
     def blur(z: Tensor) -> Tensor:
         return z + 0.3 * torch.randn(BATCH, LATENT)
@@ -99,24 +35,24 @@ def test_aaes_three_turns_in_which_the_encoder_is_the_generator_over_codes(poste
         return {"encoder": error, "decoder": error}
 
     def judge(net: Any, x: Tensor) -> Rows:  # prior 1, code 0
-        drawn, z = _prior(), code(net, x)
-        return {"critic": _bce(net.critic(blur(drawn)), 1) + _bce(net.critic(blur(z)), 0)}
+        drawn, z = prior(), code(net, x)
+        return {"critic": bce(net.critic(blur(drawn)), 1) + bce(net.critic(blur(z)), 0)}
 
     def regularise(net: Any, x: Tensor) -> Rows:  # −log D(code), not log(1 − D(code)); the decoder stays still
         return {"encoder": -net.critic(blur(code(net, x))).logits.sigmoid().log().mean()}
 
-    engine = _engine("aae", steps=2, posterior=posterior)
+    engine = game("aae", steps=2, posterior=posterior)
     q = engine.networks.encoder(engine.stream[0])
     assert torch.equal(q.rsample(), q.rsample()) == (posterior == "point")
     for turn, by_hand in enumerate((reconstruct, judge, regularise)):
         decoder = copy.deepcopy(engine.networks.decoder.state_dict())
-        _assert_rows(engine, turn, by_hand)
+        assert_rows(engine, turn, by_hand)
         still = all(torch.equal(v, decoder[k]) for k, v in engine.networks.decoder.state_dict().items())
         assert still == (turn > 0)
 
 
 def test_aaes_critic_sees_codes_and_nothing_of_the_image() -> None:
-    engine = _engine("aae")
+    engine = game("aae")
     shapes: list[torch.Size] = []
     engine.networks.critic.register_forward_pre_hook(lambda _, seen: shapes.extend(v.shape for v in seen))
     assert engine.networks.critic.sees == "z"
@@ -132,7 +68,7 @@ def test_aaes_critic_sees_codes_and_nothing_of_the_image() -> None:
 
 
 def test_aaes_encoder_has_an_optimiser_for_each_phase() -> None:
-    engine = _engine("aae")
+    engine = game("aae")
     lr = [engine.objective.optimiser("encoder", name) for name in ("reconstruct", "regularise")]
     assert (lr[0].lr, lr[1].lr) == (engine.objective.lr, engine.objective.regularise_lr)
 
@@ -153,7 +89,7 @@ def test_aaes_encoder_has_an_optimiser_for_each_phase() -> None:
 
 def test_the_semi_supervised_aae_plays_a_second_game_over_classes() -> None:
     torch.manual_seed(0)
-    engine = _engine("aae", steps=1, labels=32, classes=3)
+    engine = game("aae", steps=1, labels=32, classes=3)
     drawn = engine.objective.prior(torch.zeros(0), 9000)
     y, z = drawn[:, :3], drawn[:, 3:]
     assert set(y.unique().tolist()) == {0.0, 1.0}
@@ -169,17 +105,17 @@ def test_the_semi_supervised_aae_plays_a_second_game_over_classes() -> None:
         losses = {}
         for name, part, width in (("critic", slice(3, None), LATENT), ("class_critic", slice(3), 3)):
             critic = net[name]
-            real = _bce(critic(drawn[:, part] + noise(width)), 1)
-            losses[name] = real + _bce(critic(code[:, part] + noise(width)), 0)
+            real = bce(critic(drawn[:, part] + noise(width)), 1)
+            losses[name] = real + bce(critic(code[:, part] + noise(width)), 0)
         return losses
 
     def regularise(net: Any, x: Tensor) -> Rows:
         code = net.encoder(x).mean
-        fool = _bce(net.critic(code[:, 3:] + noise(LATENT)), 1)
-        return {"encoder": fool + _bce(net.class_critic(code[:, :3] + noise(3)), 1)}
+        fool = bce(net.critic(code[:, 3:] + noise(LATENT)), 1)
+        return {"encoder": fool + bce(net.class_critic(code[:, :3] + noise(3)), 1)}
 
-    _assert_rows(engine, 1, judge)
-    _assert_rows(engine, 2, regularise)
+    assert_rows(engine, 1, judge)
+    assert_rows(engine, 2, regularise)
 
 
 def test_the_semi_supervised_aae_learns_classes_by_cross_entropy() -> None:
@@ -198,12 +134,12 @@ def test_the_semi_supervised_aae_learns_classes_by_cross_entropy() -> None:
 
 def _deaf(model: str, network: str, part: Callable[[nn.Module], nn.Module], **options: Any) -> dict[str, bool]:
     """Whose gradients stay the same, to the bit, when some weights of ``network`` are others."""
-    engines = [_engine(model, **options) for _ in range(2)]
+    engines = [game(model, **options) for _ in range(2)]
     torch.manual_seed(9)
     with torch.no_grad():
         for p in part(engines[1].networks[network]).parameters():
             p.add_(torch.randn_like(p))
-    before, after = (_play(engine) for engine in engines)
+    before, after = (play(engine) for engine in engines)
 
     def same(name: str) -> bool:
         pairs = zip(before[name], after[name], strict=True)
@@ -242,35 +178,35 @@ def test_vaegan_holds_whoever_is_ahead_and_nobody_when_both_are() -> None:
 
 @pytest.mark.parametrize("fakes", ["both", "prior", "reconstruction"])
 def test_the_costs_that_the_gate_reads_are_the_critics(fakes: str) -> None:
-    engine = _engine("vaegan", steps=2, fakes=fakes, norm="none")  # whichever images share a batch
+    engine = game("vaegan", steps=2, fakes=fakes, norm="none")  # whichever images share a batch
     net, x = engine.networks, engine.stream[0]
     torch.manual_seed(7)
     terms = engine.objective.terms(net, x)
     torch.manual_seed(7)
     q = net.encoder(x)
-    rec, new = net.critic(net.decoder(_draw(q))), net.critic(net.decoder(_prior()))
+    rec, new = net.critic(net.decoder(draw(q))), net.critic(net.decoder(prior()))
     judged = {"both": (rec, new), "prior": (new,), "reconstruction": (rec,)}[fakes]
-    torch.testing.assert_close(terms["cost of real"], _bce(net.critic(x), 1))
-    torch.testing.assert_close(terms["cost of fake"], torch.stack([_bce(v, 0) for v in judged]).mean())
+    torch.testing.assert_close(terms["cost of real"], bce(net.critic(x), 1))
+    torch.testing.assert_close(terms["cost of fake"], torch.stack([bce(v, 0) for v in judged]).mean())
 
 
 @pytest.mark.parametrize("codes", ["both", "posterior"])
 def test_the_twins_share_codes_and_a_critic_and_no_gradient(codes: str) -> None:
     def by_hand(net: Any, x: Tensor) -> Rows:
         q = net.encoder(x)
-        z = _draw(q)
+        z = draw(q)
         logits = net.decoder(z).logits
-        bound = F.binary_cross_entropy_with_logits(logits, (x + 1) / 2, reduction="sum") / BATCH + _kl(q).mean()
-        made = [net.critic(net.generator(s)) for s in ((z, _prior()) if codes == "both" else (z,))]
+        bound = F.binary_cross_entropy_with_logits(logits, (x + 1) / 2, reduction="sum") / BATCH + kl(q).mean()
+        made = [net.critic(net.generator(s)) for s in ((z, prior()) if codes == "both" else (z,))]
         fakes = [net.critic(2 * logits.sigmoid() - 1), *made]  # both the decoder's image and the generator's
         return {
             "encoder": bound,
             "decoder": bound,
-            "generator": sum(_bce(v, 1) for v in made) / len(made),
-            "critic": _bce(net.critic(x), 1) + sum(_bce(v, 0) for v in fakes) / len(fakes),
+            "generator": sum(bce(v, 1) for v in made) / len(made),
+            "critic": bce(net.critic(x), 1) + sum(bce(v, 0) for v in fakes) / len(fakes),
         }
 
-    _assert_rows(_engine("vaegan-twin", steps=2, codes=codes), 0, by_hand)
+    assert_rows(game("vaegan-twin", steps=2, codes=codes), 0, by_hand)
 
 
 def test_the_twins_bound_hears_neither_critic_nor_generator() -> None:
@@ -283,18 +219,18 @@ def test_the_twins_bound_hears_neither_critic_nor_generator() -> None:
 
 def test_alpha_gans_rows() -> None:
     def by_hand(net: Any, x: Tensor) -> Rows:
-        z, z_x = _prior(), net.encoder(x).mean
+        z, z_x = prior(), net.encoder(x).mean
         x_rec = net.decoder(z_x)
         rec, new = net.critic(x_rec), net.critic(net.decoder(z))
         error = 5 * (x - x_rec).abs().mean()
         return {
-            "encoder": error + _bce(net.code_critic(z_x), 1),
-            "decoder": error + (_bce(rec, 1) + _bce(new, 1)) / 2,  # fools the critic on both kinds
-            "critic": _bce(net.critic(x), 1) + (_bce(rec, 0) + _bce(new, 0)) / 2,
-            "code_critic": _bce(net.code_critic(z), 1) + _bce(net.code_critic(z_x), 0),
+            "encoder": error + bce(net.code_critic(z_x), 1),
+            "decoder": error + (bce(rec, 1) + bce(new, 1)) / 2,  # fools the critic on both kinds
+            "critic": bce(net.critic(x), 1) + (bce(rec, 0) + bce(new, 0)) / 2,
+            "code_critic": bce(net.code_critic(z), 1) + bce(net.code_critic(z_x), 0),
         }
 
-    _assert_rows(_engine("alpha-gan", steps=2, cycle=5.0), 0, by_hand)
+    assert_rows(game("alpha-gan", steps=2, cycle=5.0), 0, by_hand)
 
 
 def test_alpha_gans_encoder_hears_the_critic_of_codes_only() -> None:
@@ -323,7 +259,7 @@ def test_batch_kl_has_a_closed_form() -> None:
 
 
 def test_ages_codes_lie_on_the_sphere_of_radius_root_d() -> None:
-    engine = _engine("age", latent=9)
+    engine = game("age", latent=9)
     torch.manual_seed(0)
     z = engine.objective.prior(torch.zeros(0), 20_000)
     torch.testing.assert_close(z.norm(dim=1), torch.full((20_000,), 3.0))
@@ -334,25 +270,25 @@ def test_ages_codes_lie_on_the_sphere_of_radius_root_d() -> None:
 
 
 def test_ages_rows() -> None:
-    def prior() -> Tensor:
-        z = _prior()
+    def codes() -> Tensor:
+        z = prior()
         return 2 * z / z.norm(dim=1, keepdim=True)  # √4
 
     def tell(net: Any, x: Tensor) -> Rows:
         z_x = net.encoder(x).mean
-        z_new = net.encoder(net.decoder(prior())).mean
+        z_new = net.encoder(net.decoder(codes())).mean
         rec = (x - net.decoder(z_x)).abs().mean()
         return {"encoder": _moments_kl(z_x) - _moments_kl(z_new) + 10 * rec}
 
     def make(net: Any, x: Tensor) -> Rows:
-        z = prior()
+        z = codes()
         z_new = net.encoder(net.decoder(z)).mean
         cosine = (z * z_new).sum(1) / (z.norm(dim=1) * z_new.norm(dim=1))
         return {"decoder": _moments_kl(z_new) + 10 * (1 - cosine).mean()}
 
-    engine = _engine("age", steps=2)
-    _assert_rows(engine, 0, tell)
-    _assert_rows(engine, 1, make)
+    engine = game("age", steps=2)
+    assert_rows(engine, 0, tell)
+    assert_rows(engine, 1, make)
     assert [turn.repeat for turn in engine.objective.turns()] == [1, 2]
 
 
@@ -363,41 +299,41 @@ def _l(a: Tensor, b: Tensor) -> Tensor:
 def _tell(net: Any, x: Tensor, *, detach: bool) -> Rows:
     s = 1 / 64
     q = net.encoder(x)
-    x_rec, x_new = net.decoder(_draw(q)), net.decoder(_prior())
-    elbo = s * (2 * _l(x_rec, x) + 0.5 * _kl(q)).mean()
+    x_rec, x_new = net.decoder(draw(q)), net.decoder(prior())
+    elbo = s * (2 * _l(x_rec, x) + 0.5 * kl(q)).mean()
     soft = 0.0
     for made in (x_rec, x_new):
         v = made.detach() if detach else made
         q_v = net.encoder(v)
-        soft = soft + torch.exp(-2 * s * (2 * _l(net.decoder(_draw(q_v)), v) + 8 * _kl(q_v))).mean()
+        soft = soft + torch.exp(-2 * s * (2 * _l(net.decoder(draw(q_v)), v) + 8 * kl(q_v))).mean()
     return {"encoder": elbo + soft / 4}
 
 
 def test_soft_introvaes_two_steps_each_leave_the_other_network_still() -> None:
     def make(net: Any, x: Tensor) -> Rows:
         s = 1 / 64
-        x_rec, x_new = net.decoder(_draw(net.encoder(x))), net.decoder(_prior())
+        x_rec, x_new = net.decoder(draw(net.encoder(x))), net.decoder(prior())
         loss = 2 * _l(x_rec, x).mean()
         q_rec, q_new = net.encoder(x_rec), net.encoder(x_new)
-        loss = loss + 0.5 * 0.5 * (_kl(q_rec) + _kl(q_new)).mean()
+        loss = loss + 0.5 * 0.5 * (kl(q_rec) + kl(q_new)).mean()
         for q, v in ((q_rec, x_rec), (q_new, x_new)):
-            loss = loss + 0.3 * 0.5 * 2 * _l(net.decoder(_draw(q).detach()), v.detach()).mean()
+            loss = loss + 0.3 * 0.5 * 2 * _l(net.decoder(draw(q).detach()), v.detach()).mean()
         return {"decoder": s * loss}
 
-    engine = _engine("soft-introvae", steps=2, beta_rec=2.0, beta_kl=0.5, beta_neg=8.0, gamma=0.3)
+    engine = game("soft-introvae", steps=2, beta_rec=2.0, beta_kl=0.5, beta_neg=8.0, gamma=0.3)
     for turn, other, by_hand in (
         (0, "decoder", lambda net, x: _tell(net, x, detach=True)),
         (1, "encoder", make),
     ):
         before = [p.clone() for p in engine.networks[other].parameters()]
-        _assert_rows(engine, turn, by_hand)
+        assert_rows(engine, turn, by_hand)
         assert all(torch.equal(a, b) for a, b in zip(before, engine.networks[other].parameters(), strict=True))
 
 
 def test_soft_introvaes_encoder_cannot_improve_by_what_it_makes() -> None:
-    engine = _engine("soft-introvae", steps=2, beta_rec=2.0, beta_kl=0.5, beta_neg=8.0)
+    engine = game("soft-introvae", steps=2, beta_rec=2.0, beta_kl=0.5, beta_neg=8.0)
     with pytest.raises(AssertionError, match="off by"):  # the images are constants: with them it is another gradient
-        _assert_rows(engine, 0, lambda net, x: _tell(net, x, detach=False))
+        assert_rows(engine, 0, lambda net, x: _tell(net, x, detach=False))
 
 
 def test_the_exponential_of_soft_introvae_by_hand() -> None:

@@ -2,111 +2,46 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from by_hand import BATCH, Rows, assert_rows, bce, draw, game, kl, prior
 from torch import Tensor, distributions
 from torch.nn import functional as F
 from zoo_plugins.wae import mmd
 
 import zoo
-from zoo.engine import Engine, Stream
 from zoo.registry import registry
-
-SHAPE, BATCH, LATENT = (1, 8, 8), 16, 4
-Rows = Mapping[str, Tensor]
-
-
-def _engine(model: str, *, steps: int = 0, **options: Any) -> Engine:
-    objective = registry().model(model)(**{"latent": LATENT, "width": 4, **options})
-    torch.manual_seed(0)
-    networks = zoo.Networks(objective.networks(zoo.DataSpec("noise", SHAPE)))
-    images = torch.randint(0, 256, (64, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
-    engine = Engine(objective, networks, Stream(images, BATCH, 0, torch.device("cpu")))
-    for _ in range(steps):
-        engine.step()
-    return engine
-
-
-def _play(engine: Engine, turn: int = 0) -> dict[str, list[Tensor | None]]:
-    """Every network's gradient in a turn, None where it has none; the noise is the same at each call."""
-    engine.networks.zero_grad()
-    x = engine.stream[0]
-    torch.manual_seed(77)
-    engine.play(turn, x)
-    return {n: [p.grad for p in engine.networks[n].parameters()] for n in engine.networks.names()}
-
-
-def _assert_rows(engine: Engine, turn: int, by_hand: Callable[[Any, Tensor], Rows]) -> None:
-    """A turn gives each player the gradient of its loss as written by hand, and nobody else one."""
-    net = copy.deepcopy(engine.networks)
-    torch.manual_seed(77)
-    losses = by_hand(net, engine.stream[0])
-    wanted = {
-        name: torch.autograd.grad(loss, list(net[name].parameters()), retain_graph=True, allow_unused=True)
-        for name, loss in losses.items()
-    }
-    found = _play(engine, turn)
-    assert {n for n, gradients in found.items() if any(g is not None for g in gradients)} == set(losses)
-    for name, gradients in wanted.items():
-        # A bias before a normalisation has only rounding noise for a gradient: errors are measured by the largest.
-        largest = max(float(g.abs().max()) for g in gradients if g is not None)
-        assert largest > 1e-7, f"{name}: a gradient of nothing would prove nothing"
-        for ours, theirs in zip(found[name], gradients, strict=True):
-            assert (ours is None) == (theirs is None), name
-            if ours is not None and theirs is not None:
-                error = float((ours - theirs).abs().max()) / largest
-                assert error < 2e-5, f"{name}: off by {error:.1e}"  # float32, summed in another order
-
-
-def _bce(verdict: zoo.Verdict, label: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(verdict.logits, torch.full_like(verdict.logits, label))
-
-
-def _kl(q: zoo.Gaussian) -> Tensor:
-    """KL(q ‖ N(0, I)) per image."""
-    p = distributions.Normal(q.mean, (q.logvar / 2).exp())
-    return distributions.kl_divergence(p, distributions.Normal(0.0, 1.0)).sum(1)
-
-
-def _draw(q: zoo.Gaussian) -> Tensor:
-    return q.mean + (q.logvar / 2).exp() * torch.randn(q.mean.shape)
-
-
-def _prior() -> Tensor:
-    return torch.randn(BATCH, LATENT)
-
 
 # ------------------------------------------------------------------------------------------------ VAE, β-VAE, IWAE
 
 
 def _bound(net: Any, x: Tensor, beta: float = 1.0) -> Tensor:
     q = net.encoder(x)
-    p = net.decoder(_draw(q))
+    p = net.decoder(draw(q))
     nll = F.binary_cross_entropy(p.logits.sigmoid(), (x + 1) / 2, reduction="sum") / len(x)
-    return nll + beta * _kl(q).mean()
+    return nll + beta * kl(q).mean()
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_the_vaes_bound_is_that_of_torch_distributions(likelihood: str) -> None:
-    engine = _engine("vae", steps=3, likelihood=likelihood)
+    engine = game("vae", steps=3, likelihood=likelihood)
     net, x = engine.networks, engine.stream[0].sign()  # binary, so that a Bernoulli mass is one
     torch.manual_seed(1)
     terms = engine.objective.terms(net, x)
     torch.manual_seed(1)
     q = net.encoder(x)
-    p = net.decoder(_draw(q))
+    p = net.decoder(draw(q))
     if likelihood == "bernoulli":
         log_p = distributions.Bernoulli(logits=p.logits).log_prob((x + 1) / 2)
     else:
         log_p = distributions.Normal(p.mean, p.log_std.exp()).log_prob(x)
     torch.testing.assert_close(terms["nll"], -log_p.sum((1, 2, 3)).mean())
-    torch.testing.assert_close(terms["kl"], _kl(q).mean())
+    torch.testing.assert_close(terms["kl"], kl(q).mean())
 
 
 @pytest.mark.parametrize("beta", [0.5, 4.0])
@@ -114,11 +49,11 @@ def test_beta_vae_descends_nll_plus_beta_kl(beta: float) -> None:
     def by_hand(net: Any, x: Tensor) -> Rows:
         return dict.fromkeys(("encoder", "decoder"), _bound(net, x, beta))
 
-    _assert_rows(_engine("beta-vae", steps=2, beta=beta), 0, by_hand)
+    assert_rows(game("beta-vae", steps=2, beta=beta), 0, by_hand)
 
 
 def test_beta_1_is_the_vae_to_the_bit() -> None:
-    ours, vae = _engine("beta-vae", steps=3, beta=1.0).state(), _engine("vae", steps=3).state()
+    ours, vae = game("beta-vae", steps=3, beta=1.0).state(), game("vae", steps=3).state()
     assert ours.keys() == vae.keys()
     assert all(torch.equal(ours[k], vae[k]) for k in vae)
 
@@ -133,24 +68,24 @@ def _log_w(net: Any, x: Tensor, z: Tensor) -> Tensor:
 
 def test_iwae_at_k_1_has_the_single_sample_bounds_value_and_gradient() -> None:
     def by_hand(net: Any, x: Tensor) -> Rows:
-        return dict.fromkeys(("encoder", "decoder"), -_log_w(net, x, _draw(net.encoder(x))).mean())
+        return dict.fromkeys(("encoder", "decoder"), -_log_w(net, x, draw(net.encoder(x))).mean())
 
-    engine = _engine("iwae", steps=2, k=1)
+    engine = game("iwae", steps=2, k=1)
     torch.manual_seed(7)
     ours = engine.objective.terms(engine.networks, engine.stream[0])["bound"]
     torch.manual_seed(7)
     torch.testing.assert_close(ours, by_hand(engine.networks, engine.stream[0])["encoder"])
-    _assert_rows(engine, 0, by_hand)
+    assert_rows(engine, 0, by_hand)
 
 
 def test_iwae_is_a_mean_of_weights_in_a_loop() -> None:
-    engine = _engine("iwae", k=6, norm="none", family="mlp")
+    engine = game("iwae", k=6, norm="none", family="mlp")
     net, x = engine.networks, engine.stream[0]
     torch.manual_seed(7)
     ours = engine.objective.terms(net, x)["bound"].detach()
     torch.manual_seed(7)
     with torch.no_grad():
-        codes = [_draw(net.encoder(x)) for _ in range(6)]
+        codes = [draw(net.encoder(x)) for _ in range(6)]
         total = 0.0
         for i in range(BATCH):
             weights = [math.exp(float(_log_w(net, x[i : i + 1], z[i : i + 1]))) for z in codes]
@@ -161,7 +96,7 @@ def test_iwae_is_a_mean_of_weights_in_a_loop() -> None:
 def test_iwae_tightens_with_k_on_fixed_networks() -> None:
     means = {}
     for k in (1, 5, 25):
-        engine = _engine("iwae", k=k, norm="none", family="mlp")
+        engine = game("iwae", k=k, norm="none", family="mlp")
         with torch.no_grad():
             engine.networks.encoder.head.weight.mul_(3)  # a posterior that is wrong, so that there is a gap to close
             engine.networks.decoder.body[-1].weight.mul_(3)
@@ -254,7 +189,7 @@ def test_avb_trains_t_to_call_the_posterior_1_and_the_prior_0(contrast: str) -> 
     def by_hand(net: Any, x: Tensor) -> Rows:
         h = net.encoder.features(x).mean.relu()
         draws = [net.encoder.head(torch.cat([h, torch.randn(BATCH, 16)], 1)) for _ in range(9)]
-        z, eta = draws[8], _prior()
+        z, eta = draws[8], prior()
         moments = torch.stack(draws[:8]).detach()
         mean, std = moments.mean(0), ((moments - moments.mean(0)) ** 2).sum(0).div(7).sqrt() + 1e-3
         nll = F.binary_cross_entropy_with_logits(net.decoder(z).logits, (x + 1) / 2, reduction="sum") / BATCH
@@ -266,9 +201,9 @@ def test_avb_trains_t_to_call_the_posterior_1_and_the_prior_0(contrast: str) -> 
             t, known = z, 0.0
         ours, theirs = net.critic(x, t), net.critic(x, eta)
         kl = (ours.logits + known).mean()
-        return {"encoder": nll + kl, "decoder": nll, "critic": _bce(ours, 1) + _bce(theirs, 0)}
+        return {"encoder": nll + kl, "decoder": nll, "critic": bce(ours, 1) + bce(theirs, 0)}
 
-    _assert_rows(_engine("avb", steps=2, contrast=contrast), 0, by_hand)
+    assert_rows(game("avb", steps=2, contrast=contrast), 0, by_hand)
 
 
 # -------------------------------------------------------------------------------------------------------------- WAE
@@ -315,19 +250,19 @@ def _wae_cost(net: Any, x: Tensor) -> Tensor:
 
 def test_wae_mmd_weighs_its_cost_and_its_penalty() -> None:
     def by_hand(net: Any, x: Tensor) -> Rows:
-        return dict.fromkeys(("encoder", "decoder"), _wae_cost(net, x) + 10 * mmd(net.encoder(x).mean, _prior()))
+        return dict.fromkeys(("encoder", "decoder"), _wae_cost(net, x) + 10 * mmd(net.encoder(x).mean, prior()))
 
-    _assert_rows(_engine("wae-mmd", steps=2), 0, by_hand)
+    assert_rows(game("wae-mmd", steps=2), 0, by_hand)
 
 
 def test_wae_gan_trains_the_autoencoder_first_and_then_the_critic() -> None:
     def autoencode(net: Any, x: Tensor) -> Rows:
-        fool = _bce(net.critic(net.encoder(x).mean), 1)
+        fool = bce(net.critic(net.encoder(x).mean), 1)
         return {"encoder": _wae_cost(net, x) + 3 * fool, "decoder": _wae_cost(net, x)}
 
     def judge(net: Any, x: Tensor) -> Rows:
-        return {"critic": _bce(net.critic(_prior()), 1) + _bce(net.critic(net.encoder(x).mean), 0)}
+        return {"critic": bce(net.critic(prior()), 1) + bce(net.critic(net.encoder(x).mean), 0)}
 
-    engine = _engine("wae-gan", steps=2, penalty=3.0)
-    _assert_rows(engine, 0, autoencode)
-    _assert_rows(engine, 1, judge)
+    engine = game("wae-gan", steps=2, penalty=3.0)
+    assert_rows(engine, 0, autoencode)
+    assert_rows(engine, 1, judge)

@@ -33,6 +33,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         temporary = None
+        _keep_name(path.parent)
     except OSError as error:
         raise ZooError(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
     finally:
@@ -40,8 +41,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def _keep_name(folder: Path) -> None:
+    # A rename survives a power cut once its folder is on disk; not every file system lets one ask for that.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 class RunFolder:
-    """The files of one run. Open with :meth:`create` or :meth:`resume` to write, with the constructor to read."""
+    """The files of one run. Make it with the constructor to read, and :meth:`open` it to write."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
