@@ -56,7 +56,7 @@ class AVB(zoo.Autoencoder):
     paper: ClassVar[str] = "Mescheder, Nowozin & Geiger, ICML 2017, arXiv:1701.04722"
     deviations: ClassVar[Mapping[str, str]] = {
         "moments from eight draws": "the paper's posterior has a form whose moments are exact; this one needs none",
-        "learning rates 5e-4": "ten times the paper's, for a fraction of its images",
+        "learning rates 5e-4": "ten times the paper's, for shorter schedules",
     }
 
     latent: int = zoo.option(8, "Dimensions of the code z.", zoo.at_least(1))

@@ -22,7 +22,7 @@ class BiGAN(zoo.Autoencoder):
 
     paper: ClassVar[str] = "Donahue, Krähenbühl & Darrell, ICLR 2017, arXiv:1605.09782"
     deviations: ClassVar[Mapping[str, str]] = {
-        "convolutional networks": "the paper's MNIST networks see no pixel's place (--family mlp); these sample better",
+        "convolutional networks": "for any image size; the paper's for MNIST are permutation-invariant (--family mlp)",
     }
 
     latent: int = zoo.option(50, "Dimensions of the code z.", zoo.at_least(1))
@@ -71,8 +71,8 @@ class ALI(BiGAN):
 
     paper: ClassVar[str] = "Dumoulin, Belghazi, Poole et al., ICLR 2017, arXiv:1606.00704"
     deviations: ClassVar[Mapping[str, str]] = {
-        "separate critic batches": "the paper's joint batch shares statistics (--joint); the samples got worse by it",
-        "learning rate 2e-4": "twice the paper's, for a fiftieth of its images",
+        "separate critic batches": "as in BiGAN; the paper's pass in one batch and share its statistics (--joint)",
+        "learning rate 2e-4": "twice the paper's, for shorter schedules",
     }
 
     posterior: ClassVar[Literal["point", "gaussian"]] = "gaussian"

@@ -121,7 +121,7 @@ class AlphaGAN(zoo.Autoencoder):
     paper: ClassVar[str] = "Rosca, Lakshminarayanan, Warde-Farley & Mohamed, 2017, arXiv:1706.04987 (version 2)"
     deviations: ClassVar[Mapping[str, str]] = {
         "all move at once": "the paper updates one after the other; one pass for all costs half the time",
-        "λ = 30 on the mean over pixels": "the paper's 1 to 10 are for its own scaling of pixels",
+        "λ = 30 on the mean over pixels": "chosen here without a search",
     }
 
     latent: int = zoo.option(32, "Dimensions of the code z.", zoo.at_least(1))

@@ -21,7 +21,7 @@ class VAE(zoo.Autoencoder):
 
     paper: ClassVar[str] = "Kingma & Welling, ICLR 2014, arXiv:1312.6114"
     deviations: ClassVar[Mapping[str, str]] = {
-        "convolutional networks": "the paper's are fully connected (--family mlp); convolutions sample better",
+        "convolutional networks": "for any image size; the paper's are fully connected (--family mlp)",
         "Adam": "the paper predates it and uses Adagrad",
     }
 
