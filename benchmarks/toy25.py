@@ -8,7 +8,8 @@ The games are the plugins' own, played by the engine; only their networks are re
 same size for every model. A point is an image of 1×1×2. Modes lie on a 5×5 grid in [−0.8, 0.8]² with σ = 0.02, a
 twentieth of their distance. A mode is covered when at least 20 of 10,000 samples fall within 3σ of it; a sample is good
 when it lies within 3σ of any. The reconstruction error is the mean square over coordinates of data that training did
-not see; answering every point by the grid's centre costs 0.32.
+not see; answering every point by the grid's centre costs 0.32. The row ``uniform`` scores points spread evenly over the
+square: a model with no better a share of good samples has found where the data lies, not its modes.
 """
 
 from __future__ import annotations
@@ -120,19 +121,30 @@ def toy(name: str, hidden: int, lr: float, cycle: float) -> zoo.Objective:
     return model(**{k: v for k, v in wanted.items() if k in known})
 
 
+def coverage(points: Tensor) -> dict[str, float]:
+    """Modes covered by points (n, 2), and the share of good ones."""
+    nearest, mode = torch.cdist(points, centres()).min(1)
+    counts = mode[nearest <= 3 * SIGMA].bincount(minlength=SIDE**2)
+    return {"modes": int((counts >= ENOUGH).sum()), "good": float(counts.sum()) / len(points)}
+
+
+def uniform(seed: int) -> dict[str, Any]:
+    """What evenly spread points score."""
+    points = (2 * torch.rand(SAMPLES, 2, generator=torch.Generator().manual_seed(seed)) - 1) * REACH
+    return {"model": "uniform", "seed": seed, **coverage(points), "mse": None, "CPU seconds": 0.0}
+
+
 def score(model: Any, net: zoo.Networks, seed: int) -> dict[str, float | None]:
     """Modes covered, share of good samples, reconstruction error."""
     torch.manual_seed(seed + 1)
     net.eval()
     with torch.no_grad():
-        nearest, mode = torch.cdist(model.sample(net, SAMPLES).flatten(1), centres()).min(1)
-        counts = mode[nearest <= 3 * SIGMA].bincount(minlength=SIDE**2)
-        error = None
+        scores: dict[str, float | None] = {**coverage(model.sample(net, SAMPLES).flatten(1)), "mse": None}
         if isinstance(model, zoo.Autoencoder):
             x = draw(SAMPLES, torch.Generator().manual_seed(2**40 + seed))
-            error = float((model.reconstruct(net, x) - x).square().mean())
+            scores["mse"] = float((model.reconstruct(net, x) - x).square().mean())
     net.train()
-    return {"modes": int((counts >= ENOUGH).sum()), "good": float(counts.sum()) / SAMPLES, "mse": error}
+    return scores
 
 
 def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -178,11 +190,12 @@ def main() -> None:
     torch.set_num_threads(1)
     start = time.process_time()
     runs = []
-    for name in args.models.split(","):
+    names = ["uniform", *args.models.split(",")]
+    for name in names:
         for seed in range(args.first_seed, args.first_seed + args.seeds):
-            runs.append(run(name, seed, args))
+            runs.append(uniform(seed) if name == "uniform" else run(name, seed, args))
             print(runs[-1], flush=True)
-    table = [summary([r for r in runs if r["model"] == name]) for name in args.models.split(",")]
+    table = [summary([r for r in runs if r["model"] == name]) for name in names]
     keys = list(table[0])
     print("| " + " | ".join(keys) + " |\n|" + "---|" * len(keys))
     for row in table:

@@ -275,7 +275,10 @@ def test_a_model_that_plays_in_turns_needs_neither_players_nor_terms(plugins: Pl
 def test_a_name_that_could_not_stand_in_a_path_a_page_or_a_command_is_refused(plugins: Plugins, name: object) -> None:
     found = plugins.load(plugins.models("odd", f'{{{name!r}: Good, "even": Good}}'))
     failure = _one_failure(found)
-    assert failure.reason == f"model {name!r}: a name has letters, digits, '-' and '_' only, and begins with a letter or digit"
+    assert (
+        failure.reason
+        == f"model {name!r}: a name has letters, digits, '-' and '_' only, and begins with a letter or digit"
+    )
     assert "even" in found.models
     assert name not in found.models
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import zoo
-from zoo.cli import inspect, produce
+from zoo.cli import evaluate, inspect, produce
 from zoo.cli.run import RunCommand
 from zoo.errors import ZooError, unknown_name
 
@@ -52,6 +52,8 @@ for command in (
     produce.interpolate,
     produce.traverse,
     produce.encode,
+    evaluate.evaluate,
+    evaluate.compare,
     inspect.check,
     inspect.doctor,
 ):

@@ -15,12 +15,7 @@ from rich.table import Table
 
 from zoo.run.settings import RunSettings
 
-__all__ = ["PlainReporter", "RichReporter", "reporter", "score_table"]
-
-_SHOWN = {
-    "classes covered": "classes with at least a tenth of an even share",
-    "smallest class share": "an even share would be {even}",
-}
+__all__ = ["PlainReporter", "RichReporter", "figure", "reporter", "score_table", "scores_table"]
 
 
 class PlainReporter:
@@ -133,34 +128,30 @@ def reporter() -> PlainReporter:
 
 def score_table(result: Mapping[str, Any]) -> Table:
     """A run's scores and cost; what is not defined reads n/a."""
-    table = Table(box=None, padding=(0, 2, 0, 0), title=None, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim")
-    scores: Mapping[str, float | None] = result["scores"]
-    for name, value in scores.items():
-        table.add_row(name, _figure(value), _meaning(name, result))
+    protocol = result["protocol"] or {}
+    table = scores_table(result["scores"], protocol.get("n_generated", 0), protocol.get("n_real", 0))
     cost = result["cost"]
     rate = cost["images_per_second"]
     table.add_row("training", f"{cost['seconds']:.1f} s", f"{rate:,.0f} images/s, {cost['device']}" if rate else "")
     return table
 
 
-def _meaning(name: str, result: Mapping[str, Any]) -> str:
-    protocol = result["protocol"]
-    if name.endswith(" floor"):
-        return "real training images in place of generated ones: no model should be below"
-    if name.endswith(" (train)"):
-        return "the same against the training images"
-    if name in ("FID", f"FD-{protocol['extractor']}"):
-        return f"Fréchet distance, {protocol['n_generated']:,} generated against {protocol['n_real']:,} test images"
-    if name == "reconstruction MSE":
-        return "test images, pixels in [0, 1]"
-    shares = result["class_shares"]
-    return _SHOWN.get(name, "").format(even=f"{1 / len(shares):.2f}" if shares else "")
+def scores_table(scores: Mapping[str, float | None], generated: int, real: int) -> Table:
+    """Scores with what each means; the first, the one to rank by, says of how many images."""
+    from zoo.evaluation import metric_of
+
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim")
+    for i, (name, value) in enumerate(scores.items()):
+        text = metric_of(name).help + (f", {generated:,} against {real:,}" if i == 0 else "")
+        table.add_row(name, figure(value), text)
+    return table
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """Four digits; n/a where there is no value."""
     return "n/a" if value is None else f"{value:.4g}"
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-import typing
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import torch
 from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
+from zoo.evaluation.balls import CAP, NEIGHBOURS
+from zoo.evaluation.codes import Codes
 from zoo.evaluation.extractors import Classifier, Extractor
 from zoo.evaluation.frechet import Reference, frechet_distance
+from zoo.evaluation.full import Data, Neighbours, code_scores, density_scores, sample_scores, seeded
 from zoo.evaluation.inception import DIGEST as INCEPTION_DIGEST
 from zoo.evaluation.inception import Inception
+from zoo.evaluation.kept import Kept
+from zoo.evaluation.legacy import ClassifierScore
+from zoo.evaluation.likelihood import Density
 from zoo.evaluation.moments import Moments
 from zoo.evaluation.protocol import Protocol, versions
 from zoo.evaluation.reference import reference_moments
@@ -26,24 +30,6 @@ __all__ = ["Scores", "default_n", "evaluate", "evaluate_images", "reconstruction
 
 _MOST = 10_000
 _FLOOR_SEED = 0
-
-
-class _Split(typing.Protocol):
-    @property
-    def images(self) -> Tensor: ...
-
-
-class _Data(typing.Protocol):
-    """What is asked of a data set: uint8 images (N, C, H, W) in two splits, and a digest of them."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def train(self) -> _Split: ...
-    @property
-    def test(self) -> _Split: ...
 
 
 @attrs.frozen(eq=False)
@@ -56,6 +42,8 @@ class Scores:
     """Share of the generated pictures read as each class; None where the extractor does not know them."""
     seconds: float
     """What the scoring took, generation included."""
+    neighbours: Neighbours | None = None
+    """The generated pictures nearest to training pictures; None where ``metrics`` was ``quick``."""
 
     def to_dict(self) -> dict[str, Any]:
         """The scores as JSON takes them, with the protocol's fingerprint."""
@@ -75,18 +63,21 @@ def score_name(extractor: Extractor) -> str:
     return f"FD-{extractor.name}"
 
 
-def default_n(dataset: _Data) -> int:
+def default_n(dataset: Data) -> int:
     """How many pictures are generated: as many as there are to train on, at most 10,000."""
     return min(_MOST, len(dataset.train.images))
 
 
 def evaluate(
     generate: Callable[[int], Tensor],
-    dataset: _Data,
+    dataset: Data,
     extractor: Extractor,
     *,
     n: int | None = None,
     reconstruct: Callable[[Tensor], Tensor] | None = None,
+    metrics: Literal["quick", "full"] = "quick",
+    codes: Codes | None = None,
+    density: Density | None = None,
     batch: int = 500,
     bn_mode: str = "running",
     seed: int = 0,
@@ -101,7 +92,10 @@ def evaluate(
         extractor: what finds the features; moved to its device beforehand.
         n: how many to generate, by default `default_n`.
         reconstruct: from uint8 pictures to their uint8 reconstructions, where there is an encoder.
-        batch: how many to generate and to reconstruct at a time.
+        metrics: ``quick`` or ``full``; see `evaluate_images`. What both have is the same in both.
+        codes: encoder, decoder and prior, where there is an encoder; used by ``full`` alone.
+        density: posterior and likelihood, where there are both; used by ``full`` alone.
+        batch: how many to generate, to encode and to reconstruct at a time.
         bn_mode: recorded in the protocol; see `Protocol`.
         seed: recorded in the protocol; see `Protocol`.
     """
@@ -113,13 +107,16 @@ def evaluate(
         for done in range(0, total, batch):
             yield generate(min(batch, total - done))
 
-    with _seeded(seed):
+    with seeded(seed):
         return evaluate_images(
             generated(),
             dataset,
             extractor,
             total,
             reconstruct=reconstruct,
+            metrics=metrics,
+            codes=codes,
+            density=density,
             batch=batch,
             bn_mode=bn_mode,
             seed=seed,
@@ -128,18 +125,21 @@ def evaluate(
 
 def evaluate_images(
     generated: Iterable[Tensor],
-    dataset: _Data,
+    dataset: Data,
     extractor: Extractor,
     n: int | None = None,
     *,
     reconstruct: Callable[[Tensor], Tensor] | None = None,
+    metrics: Literal["quick", "full"] = "quick",
+    codes: Codes | None = None,
+    density: Density | None = None,
     batch: int = 500,
     bn_mode: str = "running",
     seed: int = 0,
 ) -> Scores:
     """Score pictures that come in batches of any size; exactly ``n`` of them are wanted.
 
-    With *F* for what `score_name` says, the values are
+    With *F* for what `score_name` says, the values of ``quick`` are
 
     - ``F``, ``F (train)``: distance of the generated pictures to all test and to all training pictures;
     - ``F floor``: distance of n real training pictures to the test pictures, the same ones for every seed;
@@ -149,32 +149,43 @@ def evaluate_images(
       none); ``smallest class share``; ``class entropy`` in nats, log K at most. None where the extractor does
       not name this data set's classes.
 
+    ``full`` adds ``reconstruction F``, `kid`, `prdc`, `memorisation`, the scores of `Codes` and of a `Density`, and
+    the two legacy ones; `metric_of` says what each is. A score that this model or data set cannot have is None.
+
     Raises:
         ZooError: where there are not n pictures, or they are not uint8 of the data set's shape.
     """
     start = time.perf_counter()
     real, train = dataset.test.images, dataset.train.images
     n = default_n(dataset) if n is None else n
-    if n < 2:
-        raise UsageError(f"n: {n} is not allowed; must be at least 2")
+    least = 2 if metrics == "quick" else NEIGHBOURS + 1
+    if n < least:
+        raise UsageError(f"n: {n} is not allowed; must be at least {least}")
+    if metrics not in ("quick", "full"):
+        raise UsageError(f"metrics: {metrics!r} is not allowed; must be 'quick' or 'full'")
+    name = score_name(extractor)
 
     def reference(images: Tensor, split: str) -> Reference:
         return reference_moments(extractor, images, dataset_digest=dataset.digest, split=split)
 
     heads = extractor if isinstance(extractor, Classifier) and dataset.name in extractor.labels else None
-    moments, counts = Moments(), None
+    moments, counts, opinion = Moments(), None, ClassifierScore()
+    kept = Kept(CAP) if metrics == "full" else None
     for images in generated:
         _check(images, real, "generated")
         features = extractor(images)
         moments.update(features)
         if heads is not None:
             logits = heads.logits(features)
+            opinion.update(logits)
             found = logits.argmax(1).bincount(minlength=logits.shape[1]).cpu()
             counts = found if counts is None else counts + found
+        if kept is not None:
+            kept.add(images, features)
     if moments.n != n:
         raise ZooError(f"generated: {moments.n} pictures came, but {n} were to be scored")
 
-    name, test = score_name(extractor), reference(real, "test")
+    test = reference(real, "test")
     values: dict[str, float | None] = {
         name: frechet_distance(test, moments),
         f"{name} (train)": frechet_distance(reference(train, "train"), moments),
@@ -184,9 +195,20 @@ def evaluate_images(
         chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(_FLOOR_SEED))[:n]
         floor = reference(train[chosen.to(train.device)], f"train, {n} drawn with seed {_FLOOR_SEED}")
         values[f"{name} floor"] = frechet_distance(test, floor.moments)
-    values["reconstruction MSE"] = None if reconstruct is None else reconstruction_mse(reconstruct, real, batch)
+    remade = Moments()
+    watch = None if kept is None else lambda made: remade.update(extractor(made))
+    values["reconstruction MSE"] = None if reconstruct is None else reconstruction_mse(reconstruct, real, batch, watch)
     shares = None if counts is None else [count / n for count in counts.tolist()]
     values.update(_coverage(shares))
+    neighbours = None
+    if kept is not None:
+        values[f"reconstruction {name}"] = frechet_distance(test, remade) if remade.n else None
+        kid_name = "KID" if name == "FID" else f"KID-{extractor.name}"
+        found_values, neighbours = sample_scores(kept, dataset, extractor, kid_name)
+        values.update(found_values)
+        values["classifier score (legacy)"] = None if counts is None else opinion.value()
+        values.update(code_scores(codes, dataset, batch, seed))
+        values.update(density_scores(density, dataset, seed, 100 if extractor.device.type == "cpu" else 5000))
     protocol = Protocol(
         extractor=extractor.name,
         extractor_digest=extractor.digest,
@@ -200,19 +222,27 @@ def evaluate_images(
         seed=seed,
         libraries=versions(extractor.libraries),
     )
-    return Scores(values, protocol, shares, time.perf_counter() - start)
+    return Scores(values, protocol, shares, time.perf_counter() - start, neighbours)
 
 
-def reconstruction_mse(reconstruct: Callable[[Tensor], Tensor], images: Tensor, batch: int = 500) -> float:
+def reconstruction_mse(
+    reconstruct: Callable[[Tensor], Tensor],
+    images: Tensor,
+    batch: int = 500,
+    watch: Callable[[Tensor], None] | None = None,
+) -> float:
     """Mean over pictures, channels and pixels of the squared error, with pixels in units of [0, 1].
 
-    Both sides are uint8 pictures (N, C, H, W), divided by 255: what an image file would hold is judged.
+    Both sides are uint8 pictures (N, C, H, W), divided by 255: what an image file would hold is judged. ``watch`` is
+    shown each batch of reconstructions, so that one pass serves other scores too.
     """
     total = 0.0
     for part in torch.split(images, batch):
         made = reconstruct(part)
         _check(made, part, "reconstructed", len(part))
         total += float(((made.to(part.device).double() - part.double()) / 255).square().sum())
+        if watch is not None:
+            watch(made)
     return total / images.numel()
 
 
@@ -232,11 +262,3 @@ def _check(images: Tensor, like: Tensor, what: str, count: int | None = None) ->
             f"{what}: {images.dtype} with shape {tuple(images.shape)} is not allowed; "
             f"must be torch.uint8 with shape (B, {', '.join(map(str, wanted[1:]))})"
         )
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

@@ -1,0 +1,298 @@
+"""All scores in one call, their cache, the protocol that they carry, and the commands that show them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from zoo.data import DataOptions, Dataset, Split, bundled_sources, load_dataset, to_uint8, to_unit
+from zoo.distributions import Gaussian, Normal
+from zoo.errors import UsageError, ZooError
+from zoo.evaluation import (
+    Codes,
+    Density,
+    Extractor,
+    Gallery,
+    PinnedClassifier,
+    Protocol,
+    Scores,
+    balls,
+    copies,
+    evaluate,
+    evaluate_images,
+    full,
+    kernel,
+    legacy,
+    likelihood,
+    metric_of,
+    protocol,
+)
+from zoo.evaluation import codes as of_codes
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(own_cache: None) -> None:
+    """No test reads or fills the user's cache."""
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits", DataOptions(), {s.name: s for s in bundled_sources()})
+
+
+class Counting(Extractor):
+    """A fixed projection that counts what it was shown."""
+
+    name, features, resize, channels = "counting", 6, "none", "as is"
+    seen = 0
+
+    @property
+    def digest(self) -> str:
+        return "7" * 64
+
+    def extract(self, images: Tensor) -> Tensor:
+        self.seen += len(images)
+        mix = torch.randn(64, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        return (images.flatten(1).double() / 255 @ mix).float()
+
+
+BASIS = torch.linalg.qr(torch.randn(64, 4, generator=torch.Generator().manual_seed(0))).Q
+CODES = Codes(
+    encode=lambda x: to_unit(x).flatten(1) @ BASIS,
+    decode=lambda z: to_uint8((z @ BASIS.T).view(-1, 1, 8, 8)),
+    prior=lambda n: torch.randn(n, 4),
+)
+DENSITY = Density(
+    posterior=lambda x: Gaussian(x.flatten(1) @ BASIS, torch.zeros(len(x), 4)),
+    likelihood=lambda z: Normal((z @ BASIS.T).view(-1, 1, 8, 8), torch.tensor(-0.5)),
+    observation="Gaussian",
+)
+
+
+def score(images: Tensor, digits: Dataset, extractor: Extractor, **more: object) -> Scores:
+    return evaluate_images(images.split(100), digits, extractor, len(images), metrics="full", **more)
+
+
+@pytest.fixture
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound of 20 samples: what is tested here is not its tightness."""
+    real = full.log_likelihood
+    monkeypatch.setattr(full, "log_likelihood", lambda density, x, chunk: real(density, x, k=20, chunk=chunk))
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_full_holds_quick_and_every_score_and_its_meaning(digits: Dataset) -> None:
+    pinned = PinnedClassifier()
+    draws = digits.train.images
+    quick = evaluate(lambda n: draws[torch.randint(1297, (n,))], digits, pinned, n=400, reconstruct=lambda x: x)
+    more = {"metrics": "full", "codes": CODES, "density": DENSITY, "reconstruct": lambda x: x}
+    found = evaluate(lambda n: draws[torch.randint(1297, (n,))], digits, pinned, n=400, **more)
+    assert {k: found.values[k] for k in quick.values} == quick.values
+    assert found.protocol == quick.protocol  # what a row was not asked for does not keep it from others
+    assert None not in found.values.values()
+    for name, value in found.values.items():
+        assert metric_of(name).help, name
+        assert np.isfinite(value), name
+    assert found.values["memorisation"] == 1  # these are training images
+    assert found.values["near copies"] == 1
+    assert found.values["reconstruction FD-classifier"] == pytest.approx(0, abs=1e-4)
+    assert 0.3 < found.values["linear probe accuracy"] < 0.9
+    assert found.values["active units"] == 4
+    assert found.neighbours is not None
+    assert torch.equal(draws[found.neighbours.indices], found.neighbours.images)
+    json.dumps(found.to_dict(), allow_nan=False)
+    again = evaluate(lambda n: draws[torch.randint(1297, (n,))], digits, pinned, n=400, **more)
+    assert again.values == found.values
+
+
+def test_full_without_an_encoder_density_or_classes_says_na(digits: Dataset) -> None:
+    unlabelled = Dataset("mine", Split(digits.train.images), Split(digits.test.images))
+    values = score(digits.test.images[:50], unlabelled, Counting(), codes=CODES).values
+    na = {name for name, value in values.items() if value is None}
+    probes = {"linear probe accuracy", "1-NN accuracy", "5-NN accuracy"}
+    classes = {"classes covered", "smallest class share", "class entropy", "classifier score (legacy)"}
+    assert na == probes | classes | {"reconstruction MSE", "reconstruction FD-counting", "log-likelihood"}
+    assert "KID-counting" in values
+    bare = score(digits.test.images[:50], unlabelled, Counting()).values
+    assert set(bare) == set(values)  # the same columns for every model
+
+
+@pytest.mark.parametrize("batch", [1, 7, 512])
+def test_no_score_hangs_on_order_or_batches(digits: Dataset, batch: int) -> None:
+    images = digits.train.images[:300]
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
+    wanted = evaluate_images([images], digits, Counting(), 300, metrics="full").values
+    found = evaluate_images(images[order].split(batch), digits, Counting(), 300, metrics="full").values
+    for name, value in wanted.items():
+        assert found[name] == (None if value is None else pytest.approx(value, rel=1e-6, abs=1e-9)), name
+
+
+def test_real_features_are_found_once(digits: Dataset) -> None:
+    extractor = Counting()
+    first = score(digits.test.images[:50], digits, extractor).values
+    seen = extractor.seen
+    assert score(digits.test.images[:50], digits, extractor).values == first
+    assert extractor.seen == seen + 50
+
+
+def test_a_gallery_takes_some_test_images_and_all_training_images(digits: Dataset, tmp_path: Path) -> None:
+    def gallery(cap: int) -> Gallery:
+        test, train = digits.test.images, digits.train.images
+        return Gallery(Counting(), test, train, dataset_digest="d", cap=cap, folder=tmp_path)
+
+    some, every = gallery(100), gallery(500)
+    assert (len(some.test), len(every.test), len(some.train)) == (100, 500, 1297)
+    assert not torch.equal(some.test, every.test[:100])
+    for one in (some, every, gallery(100)):
+        distance = torch.cdist(one.test.double(), one.train.double()).min(1).values
+        torch.testing.assert_close(one.test_to_train(), distance, rtol=1e-6, atol=1e-9)
+        assert one.radii(3).shape == one.radii(5).shape == (len(one.test),)
+        assert bool((one.radii(3) <= one.radii(5)).all())
+    assert len(list(tmp_path.iterdir())) == 2 + 1 + 2 + 4  # test, train, nearest, radii
+
+
+def test_degenerate_pictures_have_scores_or_a_clear_error(digits: Dataset) -> None:
+    one = digits.test.images[:1].expand(40, 1, 8, 8)
+    repeated = score(one, digits, Counting()).values
+    assert (repeated["precision"], repeated["recall"]) == (1, 0)
+    assert not any(value is not None and not np.isfinite(value) for value in repeated.values())
+    with pytest.raises(UsageError, match="n: 5 is not allowed; must be at least 6"):
+        score(one[:5], digits, Counting())
+    with pytest.raises(UsageError, match="must be 'quick' or 'full'"):
+        evaluate_images([one], digits, Counting(), 40, metrics="all")  # type: ignore[arg-type]
+    grey = Dataset("grey", Split(digits.train.images), Split(one.clone()))
+    with pytest.raises(ZooError, match="at distance 0"):
+        score(one, grey, Counting())
+
+    class Sick(Counting):
+        name = "sick"
+
+        def extract(self, images: Tensor) -> Tensor:
+            return super().extract(images) * torch.nan
+
+    with pytest.raises(ZooError, match="NaN or infinity"):
+        score(one, digits, Sick())
+    with pytest.raises(ZooError, match=r"encode: codes with shape \(500,\)"):
+        score(one, digits, Counting(), codes=attrs.evolve(CODES, encode=lambda x: torch.zeros(len(x))))
+
+
+# The protocol
+
+
+def test_the_protocols_words_are_the_constants() -> None:
+    def numbers(name: str) -> list[float]:
+        return [float(x) for x in re.findall(r"\d+\.?\d*", protocol.METRICS[name])]
+
+    assert numbers("kid") == [1, kernel.SUBSETS, kernel.SIZE, kernel.SEED]
+    assert numbers("prdc") == [balls.NEIGHBOURS, balls.CAP, 0]
+    assert numbers("memorisation") == [balls.CAP, 100 * copies.QUANTILE]
+    low, high = legacy.BANDWIDTHS[0], legacy.BANDWIDTHS[-1]
+    assert numbers("parzen") == [0, 1, low, high, len(legacy.BANDWIDTHS), full.VALIDATION, 0]
+    assert numbers("probe") == [1, of_codes.PROBE_CAP, 0]
+    assert numbers("knn") == [1, 5]
+    assert numbers("mmd") == [2, of_codes.SCALES[0], of_codes.SCALES[-1], of_codes.MMD_CAP]
+    assert numbers("active units") == [of_codes.ACTIVE]
+    assert numbers("cycle") == [of_codes.MMD_CAP]
+    assert numbers("likelihood") == [likelihood.SAMPLES, likelihood.IMAGES, 0]
+
+
+def test_protocols_say_where_they_differ(digits: Dataset) -> None:
+    one = score(digits.test.images[:50], digits, Counting()).protocol
+    other = attrs.evolve(one, n_generated=10_000, seed=4, metrics={**one.metrics, "prdc": "k = 3"})
+    assert one.explain(attrs.evolve(one, seed=9)) == []
+    assert other.fingerprint != one.fingerprint
+    assert other.explain(one) == [
+        "n_generated: 10,000 against 50",
+        f"metrics, prdc: k = 3 against {one.metrics['prdc']}",
+    ]
+    text = one.describe()
+    assert text.startswith("fingerprint  ".rstrip())
+    for part in (one.fingerprint[:16], "counting", "100 subsets of 1000", "n generated", "torch"):
+        assert part in text
+    older = {k: v for k, v in one.to_dict().items() if k != "metrics"}
+    with pytest.raises(ZooError, match=r"without metrics; .* zoo eval RUN scores the run anew"):
+        Protocol.from_dict(older)
+
+
+# The commands
+
+Command = Callable[..., Any]  # an Outcome of conftest
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_eval_repeats_the_runs_scores_and_adds_to_them(cli: Command, runs: Path, tmp_path: Path) -> None:
+    done = cli("eval", runs / "vae", "--out", tmp_path / "full.json", "--protocol")
+    assert done.status == 0, done.err
+    found = json.loads((tmp_path / "full.json").read_text())
+    result = json.loads((runs / "vae" / "result.json").read_text())
+    assert {k: found["scores"][k] for k in result["scores"]} == result["scores"]
+    assert found["fingerprint"] == result["fingerprint"]
+    assert found["metrics"] == "full"
+    assert found["scores"]["log-likelihood (Bernoulli, binarised)"] < 0
+    assert found["scores"]["MMD to prior"] is not None
+    assert (tmp_path / "full-neighbours.png").is_file()
+    for part in ("KID-classifier", "memorisation ratio", "fingerprint", "100 subsets"):
+        assert part in done.out
+    assert cli("compare", runs / "vae", tmp_path / "full.json").status == 0
+
+
+@pytest.mark.usefixtures("toys")
+def test_compare_sets_runs_side_by_side_or_says_why_not(cli: Command, runs: Path) -> None:
+    done = cli("compare", runs / "vae", runs / "blind")
+    assert done.status == 0, done.err
+    row = next(line for line in done.out.splitlines() if line.startswith("FD-classifier "))
+    assert len(row.split()) == 4
+    assert "n/a" in next(line for line in done.out.splitlines() if line.startswith("reconstruction MSE"))
+    assert cli("eval", runs / "blind", "-n", "200", "--metrics", "quick").status == 0
+    assert cli("eval", runs / "vae", "-n", "300", "--metrics", "quick").status == 0
+    assert (runs / "vae" / "eval-classifier.json").is_file()
+    cli("compare", runs / "vae", runs / "blind", "--extractor", "classifier").refused(1, "n_generated: 300 against 200")
+    cli("compare", runs / "vae", runs / "colour").refused(1, "was not scored", "zoo eval")
+    cli("compare", runs / "vae", runs / "nowhere").refused(2, "is not a run folder")
+    cli("compare", runs / "vae", runs / "blind", "--extractor", "inception").refused(2, "zoo eval", "makes it")
+    for run in ("vae", "blind"):
+        (runs / run / "eval-classifier.json").unlink()
+
+
+def test_eval_scores_anyones_images_under_the_same_protocol(
+    cli: Command, runs: Path, tmp_path: Path, digits: Dataset
+) -> None:
+    done = cli("sample", runs / "vae", "-n", "60", "--out", tmp_path / "made")
+    done = cli("sample", runs / "vae", "-n", "60", "--out", tmp_path / "made.npy")
+    for source in ("made", "made.npy"):
+        out = tmp_path / f"{source}.json"
+        done = cli("eval", "--images", tmp_path / source, "--dataset", "digits", "--metrics", "quick", "--out", out)
+        assert done.status == 0, done.err
+    one, other = (json.loads((tmp_path / f"{s}.json").read_text()) for s in ("made", "made.npy"))
+    assert one["scores"] == other["scores"]
+    wanted = evaluate_images(
+        [torch.from_numpy(np.load(tmp_path / "made.npy"))[:, None]], digits, PinnedClassifier(), 60
+    )
+    assert one["scores"] == wanted.values
+    assert one["fingerprint"] == wanted.protocol.fingerprint
+    assert cli("eval", "--images", tmp_path / "made", "--dataset", "digits", "-n", "20").status == 0
+
+
+def test_eval_refuses_what_it_cannot_score(cli: Command, runs: Path, tmp_path: Path) -> None:
+    images = ("eval", "--images", tmp_path)
+    cli("eval").refused(2, "either a run folder, or --images")
+    cli(*images).refused(2, "goes with --images")
+    cli("eval", runs / "vae", "--dataset", "digits").refused(2, "a run knows its own")
+    cli(*images, "--dataset", "digits").refused(2, "holds no images")
+    cli("eval", runs / "vae", "--extractor", "clasifier").refused(2, "Did you mean 'classifier'?")
+    cli("eval", runs / "vae", "--extractor", "none").refused(2, "nothing to score")
+    cli("eval", runs / "vae", "--out", tmp_path / "x.txt").refused(2, "must end in .json")
+    cli("eval", tmp_path).refused(2, "is not a run folder")
+    np.save(tmp_path / "wide.npy", np.zeros((9, 9, 9), np.uint8))
+    cli("eval", "--images", tmp_path / "wide.npy", "--dataset", "digits").refused(2, "8×8 pixels")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    cli(*images, "--dataset", "digits").refused(2, "bad.png", "cannot be read")

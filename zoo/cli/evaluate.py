@@ -1,0 +1,243 @@
+"""Scores anew and side by side: ``zoo eval`` and ``zoo compare``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zoo.errors import UsageError, ZooError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.data import Dataset
+    from zoo.evaluation import Extractor, Scores
+
+__all__ = ["compare", "evaluate"]
+
+
+@click.command("eval")
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--images", type=click.Path(path_type=Path), help="Score these images instead: a folder, or .npy.")
+@click.option("--dataset", metavar="NAME", help="With --images: the data set they are judged by.")
+@click.option(
+    "--extractor", metavar="NAME", help="Features: auto, or from `zoo list extractors`; default the run's own."
+)
+@click.option("-n", "n", type=click.IntRange(2), help="How many images are scored; default the run's own, or all.")
+@click.option(
+    "--metrics", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="quick: as zoo run."
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Data root; default the run's own, or $ZOO_DATA.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="JSON; default RUN/eval-EXTRACTOR.json, none for --images."
+)
+@click.option("--protocol", "shown", is_flag=True, help="Also print what the scores depend on.")
+def evaluate(
+    run: Path | None,
+    images: Path | None,
+    dataset: str | None,
+    extractor: str | None,
+    n: int | None,
+    metrics: str,
+    data_dir: Path | None,
+    device: str,
+    out: Path | None,
+    shown: bool,
+) -> None:
+    """Score a trained model again from its weights, or anyone's images under the same protocol."""
+    if (run is None) == (images is None):
+        raise UsageError("eval: give either a run folder, or --images with --dataset")
+    if (images is None) != (dataset is None):
+        raise UsageError("dataset: goes with --images, and --images needs it; a run knows its own")
+    if out is not None and out.suffix != ".json":
+        raise UsageError(f"out: {str(out)!r} is not allowed; must end in .json")
+    if run is not None:
+        facts, scores, used, data = _score_run(run, extractor, n, metrics, data_dir, device)
+        target: Path | None = out or run / f"eval-{used.name}.json"
+    else:
+        assert images is not None
+        assert dataset is not None
+        facts, scores, used, data = _score_images(images, dataset, extractor or "auto", n, metrics, data_dir, device)
+        target = out
+    from zoo.cli.progress import scores_table
+
+    console = _console()
+    console.print(scores_table(scores.values, scores.protocol.n_generated, scores.protocol.n_real))
+    if shown:
+        console.print(scores.protocol.describe(), markup=False, highlight=False, soft_wrap=True)
+    if target is not None:
+        _write(target, facts, scores, metrics, data)
+
+
+@click.command()
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+@click.option("--extractor", metavar="NAME", help="Compare eval-NAME.json of both, from zoo eval; default result.json.")
+def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
+    """Put two runs' scores side by side, where their protocols allow it; each may also be a JSON of zoo eval."""
+    from zoo.cli.progress import figure
+    from zoo.evaluation import Protocol, metric_of
+
+    results = [_result(path, extractor) for path in (run_a, run_b)]
+    protocols = [Protocol.from_dict(result["protocol"]) for result in results]
+    if apart := protocols[0].explain(protocols[1]):
+        raise ZooError(f"{run_a} and {run_b} were scored under different protocols: {'; '.join(apart)}")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("")
+    for path, result in zip((run_a, run_b), results, strict=True):
+        table.add_column(
+            f"{escape(str(result.get('model', path.stem)))} [dim]{escape(path.name)}[/dim]", justify="right"
+        )
+    table.add_column("better")
+    a, b = (result["scores"] for result in results)
+    for name in dict.fromkeys((*a, *b)):
+        x, y, better = a.get(name), b.get(name), metric_of(name).better
+        verdict = ""
+        if x is not None and y is not None and x != y and better != "neither":
+            verdict = "←" if (x < y) == (better == "lower") else "→"
+        table.add_row(name, figure(x), figure(y), verdict)
+    _console().print(table)
+    click.echo("One seed each: small differences are noise; zoo bench compares over seeds.")
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
+_Scored = tuple[dict[str, Any], "Scores", "Extractor", "Dataset"]
+
+
+def _score_run(
+    run: Path, extractor: str | None, n: int | None, metrics: Any, data_dir: Path | None, device: str
+) -> _Scored:
+    import attrs
+
+    from zoo.cli.judged import codes_of, density_of
+    from zoo.data import to_uint8, to_unit
+    from zoo.evaluation import evaluate
+    from zoo.run import TrainedAutoencoder, load
+    from zoo.run.folder import RunFolder
+    from zoo.run.train import choose_device, load_data
+
+    trained = load(run).to(choose_device(device))
+    settings = RunFolder(run).settings()
+    data = load_data(attrs.evolve(settings, data_dir=str(data_dir)) if data_dir else settings)
+    name = extractor or ("auto" if settings.extractor == "none" else settings.extractor)
+    features = _extractor(name, data).to(trained.device)
+
+    def reconstruct(x: Tensor) -> Tensor:
+        assert isinstance(trained, TrainedAutoencoder)
+        return to_uint8(trained.reconstruct(to_unit(x))).cpu()
+
+    full = metrics == "full"
+    scores = evaluate(
+        lambda count: to_uint8(trained.sample(count)).cpu(),
+        data,
+        features,
+        n=n or settings.samples,
+        reconstruct=reconstruct if isinstance(trained, TrainedAutoencoder) else None,
+        metrics=metrics,
+        codes=codes_of(trained) if full else None,
+        density=density_of(trained, data) if full else None,
+    )
+    facts = {"model": settings.model, "dataset": data.name, "seed": settings.seed}
+    return facts, scores, features, data
+
+
+def _score_images(
+    images: Path, dataset: str, extractor: str, n: int | None, metrics: Any, data_dir: Path | None, device: str
+) -> _Scored:
+    import torch
+
+    from zoo.cli.judged import read_images
+    from zoo.data import DataOptions, load_dataset
+    from zoo.evaluation import evaluate_images
+    from zoo.registry import registry
+    from zoo.run.train import choose_device
+
+    data = load_dataset(dataset, DataOptions(data_dir=data_dir), registry().sources())
+    features = _extractor(extractor, data).to(choose_device(device))
+    found = read_images(images, data)
+    if n is not None and n > len(found):
+        raise UsageError(f"n: {n} is not allowed; {images} holds {len(found)} images")
+    if n is not None:  # any n of them, not the first: folders are often sorted by class
+        found = found[torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:n]]
+    scores = evaluate_images(torch.split(found, 500), data, features, len(found), metrics=metrics)
+    return {"images": str(images), "dataset": data.name}, scores, features, data
+
+
+def _extractor(name: str, data: Dataset) -> Extractor:
+    from zoo.run.scoring import choose_extractor
+
+    found = choose_extractor(name, data.shape[0], lambda text: click.echo(f"note: {text}", err=True))
+    if found is None:
+        raise UsageError("extractor: 'none' is not allowed; there is nothing to score without features")
+    return found
+
+
+def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str, data: Dataset) -> None:
+    from datetime import UTC, datetime
+
+    import torch
+
+    import zoo
+    from zoo.run.folder import write_atomically
+    from zoo.run.pictures import save_pairs
+
+    found = scores.to_dict()
+    content = {
+        "format": 1,
+        **facts,
+        "metrics": metrics,
+        "scores": found["values"],
+        "protocol": found["protocol"],
+        "fingerprint": found["fingerprint"],
+        "class_shares": found["class_shares"],
+        "evaluation_seconds": round(scores.seconds, 3),
+        "provenance": {
+            "zoo": zoo.__version__,
+            "torch": torch.__version__,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    }
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZooError(f"out: cannot write to {target.parent}: {error.strerror or error}") from None
+    write_atomically(target, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    written = [str(target)]
+    if scores.neighbours is not None:
+        picture = target.with_name(f"{target.stem}-neighbours.png")
+        save_pairs(scores.neighbours.images, data.train.images[scores.neighbours.indices], picture)
+        written.append(f"{picture} (the generated images nearest to training images, above those)")
+    click.echo(f"wrote {', '.join(written)}")
+
+
+def _result(path: Path, extractor: str | None) -> dict[str, Any]:
+    from zoo.run.folder import RunFolder
+
+    if path.suffix == ".json" or extractor is not None:
+        file = path if path.suffix == ".json" else path / f"eval-{extractor}.json"
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            hint = f"; zoo eval {path} --extractor {extractor} makes it" if extractor and path.is_dir() else ""
+            raise UsageError(f"{file} is not there{hint}") from None
+        except (OSError, ValueError) as error:
+            raise ZooError(f"{file} cannot be read: {error}") from None
+    else:
+        file, found = path / "result.json", RunFolder(path).load_result()
+    if not isinstance(found, dict) or not isinstance(found.get("scores"), dict):
+        raise ZooError(f"{file} holds no scores")
+    if not found.get("protocol"):
+        raise ZooError(f"{file} was not scored (extractor none); zoo eval {path} does it")
+    return found

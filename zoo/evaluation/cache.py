@@ -1,0 +1,111 @@
+"""Tensors computed from real data, kept on disk under a key of all that determines them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from zoo.evaluation.extractors import Extractor
+from zoo.evaluation.protocol import versions
+
+__all__ = ["Kind", "cached", "key_of"]
+
+_FORMAT = "1"
+
+Kind = tuple[tuple[int, ...], torch.dtype]
+"""Shape and dtype that a cached tensor must have."""
+
+
+def key_of(extractor: Extractor, dataset_digest: str, split: str, n: int, **more: str) -> str:
+    """A digest of the extractor, the real pictures and what else determines the tensors."""
+    entries = {
+        "format": _FORMAT,
+        "extractor": extractor.name,
+        "extractor_digest": extractor.digest,
+        "resize": extractor.resize,
+        "channels": extractor.channels,
+        "libraries": versions(extractor.libraries),
+        "dataset_digest": dataset_digest,
+        "split": split,
+        "n": n,
+        **more,
+    }
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def cached(
+    key: str, kinds: Mapping[str, Kind], compute: Callable[[], Mapping[str, Tensor]], folder: Path | None = None
+) -> dict[str, Tensor]:
+    """The tensors from the cache where they are in it, else computed and put there.
+
+    A cached file that is damaged is computed again. Where the cache cannot be written a warning says so.
+
+    Args:
+        key: as `key_of` gives it.
+        kinds: the tensors by name, with shape and dtype.
+        compute: what finds them.
+        folder: where the cache is; by default ``reference`` in zoo's cache folder.
+    """
+    path = (_folder() if folder is None else folder) / f"{key}.safetensors"
+    found = _read(path, key, kinds)
+    if found is None:
+        found = {name: tensor.detach().cpu().contiguous() for name, tensor in compute().items()}
+        _write(path, key, found)
+    return found
+
+
+def _folder() -> Path:
+    from zoo.data.cache import cache_dir
+
+    return Path(cache_dir()) / "reference"
+
+
+def _sum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, key: str, kinds: Mapping[str, Kind]) -> dict[str, Tensor] | None:
+    """What is cached; None where there is nothing or the file is not what was written."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in kinds}
+    except (OSError, safetensors.SafetensorError):
+        return None
+    sound = (
+        metadata.get("key") == key
+        and all((tuple(tensors[name].shape), tensors[name].dtype) == kind for name, kind in kinds.items())
+        and metadata.get("sha256") == _sum(tensors)
+    )
+    return tensors if sound else None
+
+
+def _write(path: Path, key: str, tensors: dict[str, Tensor]) -> None:
+    """Write beside ``path`` and rename: another process sees the whole file or none."""
+    part: Path | None = None
+    try:
+        data = save(tensors, metadata={"key": key, "sha256": _sum(tensors)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        part = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        part.replace(path)
+    except OSError as error:
+        warnings.warn(f"reference statistics are not cached: {path.parent}: {error.strerror}", stacklevel=4)
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
