@@ -23,9 +23,11 @@ class BiGAN(zoo.Autoencoder):
     paper: ClassVar[str] = "Donahue, Krähenbühl & Darrell, ICLR 2017, arXiv:1605.09782"
     deviations: ClassVar[Mapping[str, str]] = {
         "convolutional networks": "for any image size; the paper's for MNIST are permutation-invariant (--family mlp)",
+        "constant learning rate": "the paper lowers it to a hundredth over the second half of 400 epochs",
     }
 
     latent: int = zoo.option(50, "Dimensions of the code z.", zoo.at_least(1))
+    weight_decay: float = zoo.option(2.5e-5, "Weight of the L2 penalty, in every player's loss.", zoo.at_least(0))
 
     posterior: ClassVar[Literal["point", "gaussian"]] = "point"
 
@@ -47,6 +49,9 @@ class BiGAN(zoo.Autoencoder):
     def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         z, z_x = self.prior(x), net.encoder(x).rsample()
         return self.game(net, x, z_x, net.decoder(z), z)
+
+    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+        return zoo.Adam(lr=self.lr, beta1=self.beta1, weight_decay=self.weight_decay)
 
     def game(self, net: zoo.Networks, x: Tensor, z_x: Tensor, x_z: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Both sides of the game over (x, E(x)) and (G(z), z)."""
@@ -76,6 +81,7 @@ class ALI(BiGAN):
     }
 
     posterior: ClassVar[Literal["point", "gaussian"]] = "gaussian"
+    weight_decay: float = zoo.option(0.0, "Weight of the L2 penalty, in every player's loss.", zoo.at_least(0))
     joint: bool = zoo.option(False, "Both kinds of pairs pass the critic in one batch, sharing its statistics.")
 
     def prior(self, like: Tensor, n: int | None = None) -> Tensor:

@@ -344,10 +344,10 @@ def test_table_of_scores():
     Console(file=out, width=120).print(score_table(result))
     rows = [re.split(r" {2,}", line.strip()) for line in out.getvalue().splitlines()]
     assert rows == [
-        ["FD-x", "12.35", "Fréchet distance, 1,234 generated against 500 test images"],
+        ["FD-x", "12.35", "Fréchet distance of generated to test images, 1,234 against 500"],
         ["FD-x (train)", "11", "the same against the training images"],
         ["reconstruction MSE", "n/a", "test images, pixels in [0, 1]"],
-        ["smallest class share", "0", "an even share would be 0.50"],
+        ["smallest class share", "0", "of the generated images; one over the classes if even"],
         ["training", "2.0 s", "3,211 images/s, cpu (somewhere)"],
     ]
 
