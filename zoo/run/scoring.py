@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.data import Dataset, to_uint8, to_unit
@@ -40,27 +41,26 @@ def metrics_line(
 def choose_extractor(name: str, channels: int, note: Callable[[str], None]) -> Extractor | None:
     """The extractor called ``name``; ``none`` is None.
 
-    ``auto`` is the pinned classifier for grey images and Inception for colour. Where Inception's weights are not on
-    this machine, ``auto`` says so and takes the classifier: its distance has another name and another protocol.
+    ``auto`` is the pinned classifier for grey images and Inception for colour. Where Inception's weights cannot
+    be had, ``auto`` says so and takes the classifier: its distance has another name and another protocol.
     """
     if name == "none":
         return None
-    if name == "auto":
-        if channels == 1:
-            return PinnedClassifier()
-        inception = Inception()
-        missing = inception.available()
-        if missing is None:
-            return inception
-        note(f"FID is left out: {missing}. Scored by FD-classifier instead, which is made for digits.")
+    if name != "auto":
+        return _ready(registry().extractor(name)())
+    if channels == 1:
         return PinnedClassifier()
-    extractor = registry().extractor(name)()
-    missing = extractor.available()
-    if missing is not None:
-        fetch = getattr(extractor, "fetch", None)
-        if fetch is None:
-            raise ZooError(f"extractor {name!r} cannot be used: {missing}")
-        fetch()  # before training, not after it: a download that fails should not cost hours
+    try:
+        return _ready(Inception())
+    except ZooError as error:
+        note(f"FID is left out: {error}. Scored by FD-classifier instead, which is made for digits.")
+        return PinnedClassifier()
+
+
+def _ready(extractor: Extractor) -> Extractor:
+    # Weights are fetched before training, not after it: a download that fails should not cost hours.
+    if extractor.available() is not None:
+        extractor(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     return extractor
 
 
