@@ -23,7 +23,8 @@ class VAEGAN(zoo.Autoencoder):
         "non-saturating decoder": "the paper's minimax form (--saturating) has no gradient left where the critic is sure",
         "Dis_l after batch normalisation": "before it (--raw) `like` fades and the posterior collapses",
         "Adam": "the paper has RMSProp at the same rate; with batch statistics Adam (0.5, 0.999) is the common choice",
-        "DCGAN networks": "for any image size; the authors' are for 32 and 64 pixels",
+        "DCGAN networks, 16-dimensional codes": "for any image size; the authors' are for 32 and 64 pixels, with 128",
+        "one decoder batch": "both kinds of codes share batch statistics, as they must in evaluation",
     }
 
     lr: float = zoo.option(3e-4, "Learning rate of Adam.", zoo.above(0))
