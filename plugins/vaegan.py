@@ -20,7 +20,7 @@ class VAEGAN(zoo.Autoencoder):
 
     paper: ClassVar[str] = "Larsen, Sønderby, Larochelle & Winther, ICML 2016, arXiv:1512.09300"
     deviations: ClassVar[Mapping[str, str]] = {
-        "non-saturating decoder": "the paper's minimax form (--saturating) has no gradient left where the critic is sure",
+        "non-saturating decoder": "the paper's minimax form (--saturating) has no gradient where the critic is sure",
         "Dis_l after batch normalisation": "before it (--raw) `like` fades and the posterior collapses",
         "Adam": "the paper has RMSProp at the same rate; with batch statistics Adam (0.5, 0.999) is the common choice",
         "DCGAN networks, 16-dimensional codes": "for any image size; the authors' are for 32 and 64 pixels, with 128",
