@@ -12,8 +12,8 @@ from zoo.registry import registry
 
 HEAD = """# The models
 
-Generated from the plugins by `python docs/cards.py`; `zoo show MODEL` prints the same. A row of a game says what a network
-minimises, with what weight. How the models are related: [family.md](family.md).
+Generated from the plugins by `python docs/cards.py`; `zoo show MODEL` prints the same. A row of a game says
+what a network minimises, with what weight. How the models are related: [family.md](family.md).
 """
 
 
