@@ -1,6 +1,6 @@
-"""More ways to join a VAE and a GAN: with two decoders, with a Wasserstein critic, with a critic of codes (α-GAN).
+"""More ways to join a VAE and a GAN: with two decoders, and with two critics (α-GAN).
 
-Rosca, Lakshminarayanan, Warde-Farley & Mohamed, 2017, arXiv:1706.04987; Gulrajani et al., 2017, arXiv:1704.00028.
+Rosca, Lakshminarayanan, Warde-Farley & Mohamed, 2017, arXiv:1706.04987.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
-from zoo_plugins.gan import gradient_penalty
 
 import zoo
 
@@ -68,53 +67,6 @@ class VAEGANTwin(zoo.Autoencoder):
 
 
 @zoo.frozen
-class VAEWGANGP(zoo.Autoencoder):
-    """A VAE whose decoder also answers to a Wasserstein critic with a gradient penalty."""
-
-    paper: ClassVar[str] = "VAE of arXiv:1312.6114 with the critic of Gulrajani et al., arXiv:1704.00028"
-
-    latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
-    lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
-    gamma: float = zoo.option(0.1, "γ: weight of the reconstruction against the game, for the decoder.", zoo.above(0))
-    penalty: float = zoo.option(10.0, "λ: weight of the gradient penalty.", zoo.at_least(0))
-    n_critic: int = zoo.option(2, "Updates of the critic for each of the others.", zoo.at_least(1))
-
-    def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        critic = zoo.critic(data, **{**self.style, "norm": "group" if self.norm == "batch" else self.norm})
-        return {
-            "encoder": zoo.encoder(data, self.latent, **self.style),
-            "decoder": zoo.decoder(data, self.latent, **self.style),
-            "critic": critic,
-        }
-
-    def turns(self) -> tuple[zoo.Turn, ...]:
-        row = {"wasserstein": 1.0, "penalty": self.penalty}
-        players = {"encoder": {"kl": 1.0, "rec": 1.0}, "decoder": {"rec": self.gamma, "fool": 1.0}}
-        return (
-            zoo.Turn({"critic": row}, self.judge, name="critic", repeat=self.n_critic),
-            zoo.Turn(players, self.autoencode, name="autoencode"),
-        )
-
-    def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The critic's cost: minus the distance it sees, and the penalty."""
-        x_new = net.decoder(self.prior(x))
-        distance = net.critic(x).logits.mean() - net.critic(x_new).logits.mean()
-        return {"wasserstein": -distance, "penalty": gradient_penalty(net.critic, x, x_new)}
-
-    def autoencode(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The bound with unit variance, and the generator's side of the game."""
-        q = net.encoder(x)
-        return {
-            "kl": q.kl().mean(),
-            "rec": zoo.half_sse(net.decoder(q.rsample()), x),
-            "fool": -net.critic(net.decoder(self.prior(x))).logits.mean(),
-        }
-
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
-        return zoo.Adam(lr=self.lr, beta1=0.0, beta2=0.9)
-
-
-@zoo.frozen
 class AlphaGAN(zoo.Autoencoder):
     """An autoencoder whose two divergences, of images and of codes, are each a critic's: a VAE without densities."""
 
@@ -159,4 +111,4 @@ class AlphaGAN(zoo.Autoencoder):
 
 @zoo.hookimpl
 def zoo_models() -> Mapping[str, type[zoo.Objective]]:
-    return {"vaegan-twin": VAEGANTwin, "vae-wgan-gp": VAEWGANGP, "alpha-gan": AlphaGAN}
+    return {"vaegan-twin": VAEGANTwin, "alpha-gan": AlphaGAN}

@@ -99,3 +99,10 @@ def test_the_cards_are_what_the_models_say():
     spec.loader.exec_module(cards)
     written = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert written == cards.page(), "run python docs/cards.py"
+
+
+def test_plugins_import_nothing_of_zoo_but_its_public_names():
+    for path in (ROOT / "plugins").glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert not re.findall(r"^(?:from|import) (?:zoo\.|zoo_plugins).*", source, flags=re.MULTILINE), path.name
+        assert not re.findall(r"\bzoo\._\w+", source), path.name
