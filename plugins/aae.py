@@ -22,14 +22,30 @@ class AAE(zoo.Autoencoder):
 
     paper: ClassVar[str] = "Makhzani, Shlens, Jaitly, Goodfellow & Frey, 2015, arXiv:1511.05644"
     deviations: ClassVar[Mapping[str, str]] = {
-        "convolutional autoencoder": "the paper's has two layers of 1000 ReLU (--family mlp --width 63)",
-        "Adam": "in place of SGD with momentum, which wants a thousand epochs",
+        "convolutional autoencoder": "the paper's has two layers of 1000 ReLU (--family aae-flat)",
+        "Adam": "in place of SGD with momentum (--sgd), which wants a thousand epochs",
+        "prior of unit variance": "the paper's likelihoods are of a prior of standard deviation 5 (--scale 5)",
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "dataset": "mnist",
+            "family": "aae-flat",
+            "latent": 8,
+            "scale": 5.0,
+            "sgd": True,
+            "lr": 0.01,
+            "regularise_lr": 0.1,
+            "batch": 100,
+            "epochs": 1000,
+        }
     }
 
     latent: int = zoo.option(8, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(1e-3, "Learning rate of Adam, reconstruction.", zoo.above(0))
     regularise_lr: float = zoo.option(2e-4, "Learning rate of Adam, the game over codes.", zoo.above(0))
     posterior: Literal["point", "gaussian"] = zoo.option("point", "A deterministic encoder, or a Gaussian posterior.")
+    scale: float = zoo.option(1.0, "Standard deviation of the prior.", zoo.above(0))
+    sgd: bool = zoo.option(False, "Gradient descent with momentum, the paper's, in place of Adam.")
     noise: float = zoo.option(0.3, "σ of the noise on the critic's inputs.", zoo.at_least(0))
 
     labels: int = zoo.option(
@@ -40,15 +56,15 @@ class AAE(zoo.Autoencoder):
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         size = self.latent + (self.classes if self.labels else 0)
         encoder = zoo.encoder(data, size, posterior=self.posterior, **self.style)
-        critics = {"critic": zoo.critic(data, self.width, sees="z", latent=self.latent)}
+        critics = {"critic": zoo.critic(data, sees="z", latent=self.latent, **self.style)}
         if self.labels:
             encoder = Headed(encoder, self.classes)
-            critics["class_critic"] = zoo.critic(data, self.width, sees="z", latent=self.classes)
+            critics["class_critic"] = zoo.critic(data, sees="z", latent=self.classes, **self.style)
         return {"encoder": encoder, "decoder": zoo.decoder(data, size, **self.style), **critics}
 
     def prior(self, like: Tensor, n: int | None = None) -> Tensor:
-        """Codes z ~ N(0, I), after a one-hot y of even chances where there are labels."""
-        z = super().prior(like, n)
+        """Codes z ~ N(0, scale²·I), after a one-hot y of even chances where there are labels."""
+        z = self.scale * super().prior(like, n)
         if not self.labels:
             return z
         y = torch.randint(self.classes, (len(z),), device=z.device)
@@ -101,9 +117,11 @@ class AAE(zoo.Autoencoder):
         return z + self.noise * torch.randn_like(z)
 
     def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
-        if turn == "reconstruct":
-            return zoo.Adam(lr=self.lr, beta1=0.9)
-        return zoo.Adam(lr=self.regularise_lr, beta1=self.beta1)
+        reconstruct = turn == "reconstruct"
+        lr = self.lr if reconstruct else self.regularise_lr
+        if self.sgd:
+            return zoo.SGD(lr=lr, momentum=0.9 if reconstruct else 0.1)
+        return zoo.Adam(lr=lr, beta1=0.9 if reconstruct else self.beta1)
 
 
 class Headed(zoo.Encoder):

@@ -22,12 +22,25 @@ class BiGAN(zoo.Autoencoder):
 
     paper: ClassVar[str] = "Donahue, Krähenbühl & Darrell, ICLR 2017, arXiv:1605.09782"
     deviations: ClassVar[Mapping[str, str]] = {
-        "convolutional networks": "for any image size; the paper's for MNIST are permutation-invariant (--family mlp)",
-        "constant learning rate": "the paper lowers it to a hundredth over the second half of 400 epochs",
+        "convolutional networks": "for any image size; the paper's for MNIST are fully connected (--family bigan-flat)",
+        "constant learning rate": "the paper lowers it to a hundredth over the second half of 400 epochs (--decay)",
+        "16 dimensions": "with the paper's 50 a class goes missing in short schedules on small images",
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "dataset": "mnist",
+            "family": "bigan-flat",
+            "latent": 50,
+            "weight_decay": 2.5e-5,
+            "decay": True,
+            "batch": 128,
+            "epochs": 400,
+        }
     }
 
-    latent: int = zoo.option(50, "Dimensions of the code z.", zoo.at_least(1))
+    latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
     weight_decay: float = zoo.option(2.5e-5, "Weight of the L2 penalty, in every player's loss.", zoo.at_least(0))
+    decay: bool = zoo.option(False, "Lower the learning rate exponentially to a hundredth, after half of the steps.")
 
     posterior: ClassVar[Literal["point", "gaussian"]] = "point"
 
@@ -51,7 +64,8 @@ class BiGAN(zoo.Autoencoder):
         return self.game(net, x, z_x, net.decoder(z), z)
 
     def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
-        return zoo.Adam(lr=self.lr, beta1=self.beta1, weight_decay=self.weight_decay)
+        schedule = zoo.ExponentialTail(0.5, 0.01) if self.decay else None
+        return zoo.Adam(lr=self.lr, beta1=self.beta1, weight_decay=self.weight_decay, schedule=schedule)
 
     def game(self, net: zoo.Networks, x: Tensor, z_x: Tensor, x_z: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Both sides of the game over (x, E(x)) and (G(z), z)."""
@@ -78,8 +92,20 @@ class ALI(BiGAN):
     deviations: ClassVar[Mapping[str, str]] = {
         "separate critic batches": "as in BiGAN; the paper's pass in one batch and share its statistics (--joint)",
         "learning rate 2e-4": "twice the paper's, for shorter schedules",
+        "convolutional networks, 50 dimensions": "for any image size; the paper's are for 32 pixels and have 64",
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "dataset": "cifar10",
+            "family": "ali-conv",
+            "latent": 64,
+            "lr": 1e-4,
+            "joint": True,
+            "batch": 100,
+        }
     }
 
+    latent: int = zoo.option(50, "Dimensions of the code z.", zoo.at_least(1))
     posterior: ClassVar[Literal["point", "gaussian"]] = "gaussian"
     weight_decay: float = zoo.option(0.0, "Weight of the L2 penalty, in every player's loss.", zoo.at_least(0))
     joint: bool = zoo.option(False, "Both kinds of pairs pass the critic in one batch, sharing its statistics.")
@@ -102,6 +128,9 @@ class ALICE(ALI):
     """ALI with a cycle both ways, which settles the conditionals that the game over pairs leaves free."""
 
     paper: ClassVar[str] = "Li, Liu, Chen et al., NeurIPS 2017, arXiv:1709.01215"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"dataset": "mnist", "cycle": 1.0, "lr": 1e-4, "joint": True, "batch": 100}
+    }
 
     cycle: float = zoo.option(
         1.0, "λ: weight of ‖x − G(E(x))‖₁ and ‖z − E(G(z))‖₁, means over elements.", zoo.at_least(0)

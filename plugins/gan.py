@@ -7,7 +7,7 @@ al., NeurIPS 2017, arXiv:1704.00028. Each step plays Algorithm 1: the critic fir
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ class GAN(zoo.Generator):
     deviations: ClassVar[Mapping[str, str]] = {
         "non-saturating loss": "the paper trains by it too, and states the minimax game (--minimax)",
         "convolutional networks, Adam": "DCGAN's, which train far more reliably than the maxout networks of 2014",
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"dataset": "celeba", "family": "dcgan", "latent": 100, "batch": 128}
     }
 
     latent: int = zoo.option(64, "Dimensions of the code z.", zoo.at_least(1))
@@ -56,6 +59,19 @@ class WGANGP(zoo.Generator):
     deviations: ClassVar[Mapping[str, str]] = {
         "group normalisation in the critic": "any that keeps images apart will do; the paper has layer normalisation",
         "learning rate 5e-4, two critic steps": "for short schedules; the paper has 1e-4 and five, over 200,000 steps",
+    }
+    # 200,000 steps of five critic batches of 50, counted in passes over 60,000 images.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "dataset": "mnist",
+            "family": "wgan-gp-conv",
+            "latent": 128,
+            "lr": 1e-4,
+            "beta1": 0.5,
+            "n_critic": 5,
+            "batch": 50,
+            "epochs": 833,
+        }
     }
 
     latent: int = zoo.option(64, "Dimensions of the code z.", zoo.at_least(1))

@@ -6,7 +6,7 @@ Rosca, Lakshminarayanan, Warde-Farley & Mohamed, 2017, arXiv:1706.04987.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -74,6 +74,10 @@ class AlphaGAN(zoo.Autoencoder):
     deviations: ClassVar[Mapping[str, str]] = {
         "all move at once": "the paper updates one after the other; one pass for all costs half the time",
         "λ = 30 on the mean over pixels": "chosen here without a search",
+        "smaller networks, 32 dimensions": "for any image size; the paper's are DCGAN's (--family alpha-gan-conv)",
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"dataset": "cifar10", "family": "alpha-gan-conv", "latent": 128}
     }
 
     latent: int = zoo.option(32, "Dimensions of the code z.", zoo.at_least(1))
@@ -84,7 +88,7 @@ class AlphaGAN(zoo.Autoencoder):
             "encoder": zoo.encoder(data, self.latent, posterior="point", **self.style),
             "decoder": zoo.decoder(data, self.latent, **self.style),
             "critic": zoo.critic(data, **self.style),
-            "code_critic": zoo.critic(data, self.width, sees="z", latent=self.latent),
+            "code_critic": zoo.critic(data, sees="z", latent=self.latent, **self.style),
         }
 
     def players(self) -> Mapping[str, Mapping[str, float]]:

@@ -7,7 +7,7 @@ arXiv:2012.13253.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,16 @@ class AGE(zoo.Autoencoder):
     """Encoder against generator: codes of real images spread over the sphere, codes of generated ones do not."""
 
     paper: ClassVar[str] = "Ulyanov, Vedaldi & Lempitsky, AAAI 2018, arXiv:1704.02304"
+    deviations: ClassVar[Mapping[str, str]] = {
+        "smaller networks, 16 dimensions": "for any image size; the paper's are DCGAN's with 64 (--family dcgan)",
+        "learning rate 5e-4": "the paper's 2e-4 leaves classes rare in short schedules",
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"dataset": "celeba", "family": "dcgan", "latent": 64, "lr": 2e-4}
+    }
 
     latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(2))
+    lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     rec: float = zoo.option(10.0, "Weight of the mean absolute error of x, for the encoder.", zoo.at_least(0))
     cycle: float = zoo.option(10.0, "λ: weight of 1 − cos(z, e(g(z))), for the decoder.", zoo.at_least(0))
 
@@ -83,11 +91,31 @@ class SoftIntroVAE(zoo.Autoencoder):
     """A VAE whose encoder gives generated images a low ELBO, softly, and whose decoder gives them a high one."""
 
     paper: ClassVar[str] = "Daniel & Tamar, CVPR 2021, arXiv:2012.13253"
+    deviations: ClassVar[Mapping[str, str]] = {
+        "strided convolutions": "for any image size; the paper's are residual (--family soft-introvae-conv)",
+        "β_neg in proportion to pixels": "the paper's 256 at 28×28; at 8×8, where s is 1/64, exp(−2s·256·KL) would be "
+        "zero from the start",
+        "learning rate 5e-4": "the paper's 2e-4 is for long schedules",
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "dataset": "mnist",
+            "family": "soft-introvae-conv",
+            "latent": 32,
+            "beta_neg": 256.0,
+            "lr": 2e-4,
+            "beta1": 0.9,
+            "batch": 128,
+        }
+    }
 
     latent: int = zoo.option(32, "Dimensions of the code z.", zoo.at_least(1))
+    lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     beta_rec: float = zoo.option(1.0, "β_rec: weight of the reconstruction error.", zoo.above(0))
     beta_kl: float = zoo.option(1.0, "β_kl: weight of the KL of real images.", zoo.above(0))
-    beta_neg: float = zoo.option(256.0, "β_neg: weight of the KL of generated images, for the encoder.", zoo.above(0))
+    beta_neg: float | None = zoo.option(
+        None, "β_neg: weight of the KL of generated images, for the encoder; default 256·C·H·W/784.", zoo.above(0)
+    )
     gamma: float = zoo.option(1e-8, "γ: weight of generated images' reconstruction, for the decoder.", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
@@ -108,7 +136,8 @@ class SoftIntroVAE(zoo.Autoencoder):
         q = net.encoder(x)
         x_rec = net.decoder(q.rsample())
         made = [x_rec.detach(), net.decoder(self.prior(x)).detach()]  # as images: what made them is not at stake
-        soft = [torch.exp(-2 * s * self.cost(net, v, net.encoder(v), self.beta_neg)).mean() for v in made]
+        beta_neg = self.beta_neg or 256 / 784 / s
+        soft = [torch.exp(-2 * s * self.cost(net, v, net.encoder(v), beta_neg)).mean() for v in made]
         elbo = s * (self.beta_rec * error(x_rec, x) + self.beta_kl * q.kl()).mean()
         return {"elbo": elbo, "exp elbo": sum(soft), "kl real": q.kl().mean().detach()}
 

@@ -6,7 +6,7 @@ Larsen, Sønderby, Larochelle & Winther, ICML 2016, arXiv:1512.09300. Symbols fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,22 @@ class VAEGAN(zoo.Autoencoder):
     deviations: ClassVar[Mapping[str, str]] = {
         "non-saturating decoder": "the paper's minimax form (--saturating) has no gradient where the critic is sure",
         "Dis_l after batch normalisation": "before it (--raw) `like` fades and the posterior collapses",
-        "Adam": "the paper has RMSProp at the same rate; with batch statistics Adam (0.5, 0.999) is the common choice",
+        "Adam": "the paper has RMSProp at the same rate (--rmsprop); Adam (0.5, 0.999) is the common choice",
         "DCGAN networks, 16-dimensional codes": "for any image size; the authors' are for 32 and 64 pixels, with 128",
         "one decoder batch": "both kinds of codes share batch statistics, as they must in evaluation",
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "dataset": "celeba",
+            "family": "vaegan-conv",
+            "latent": 128,
+            "tap": 4,
+            "raw": True,
+            "saturating": True,
+            "equilibrium": True,
+            "rmsprop": True,
+            "weight_decay": 1e-5,
+        }
     }
 
     lr: float = zoo.option(3e-4, "Learning rate of Adam.", zoo.above(0))
@@ -37,6 +50,8 @@ class VAEGAN(zoo.Autoencoder):
     )
     saturating: bool = zoo.option(False, "The decoder maximises L_GAN itself instead of the non-saturating loss.")
     equilibrium: bool = zoo.option(False, "Hold whoever is ahead by the authors' margins, 0.68 ± 0.35.")
+    rmsprop: bool = zoo.option(False, "RMSProp, the paper's, in place of Adam.")
+    weight_decay: float = zoo.option(0.0, "Weight of the L2 penalty, in every player's loss.", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
@@ -52,6 +67,11 @@ class VAEGAN(zoo.Autoencoder):
             "decoder": {"like": self.gamma, **game},
             "critic": {"gan": 1.0},
         }
+
+    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+        if self.rmsprop:
+            return zoo.RMSprop(lr=self.lr, weight_decay=self.weight_decay)
+        return zoo.Adam(lr=self.lr, beta1=self.beta1, weight_decay=self.weight_decay)
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         return (zoo.Turn(self.players(), self.terms, gate=self.gate if self.equilibrium else None),)

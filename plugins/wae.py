@@ -6,13 +6,14 @@ Tolstikhin, Bousquet, Gelly & Schölkopf, ICLR 2018, arXiv:1711.01558. Algorithm
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 import zoo
 
+_NETWORKS = {"dataset": "mnist", "family": "wae-conv", "latent": 8, "batch": 100, "epochs": 100}
 _PAPER = "Tolstikhin, Bousquet, Gelly & Schölkopf, ICLR 2018, arXiv:1711.01558"
 
 
@@ -42,8 +43,9 @@ class WAEMMD(WAE):
 
     paper: ClassVar[str] = _PAPER
     deviations: ClassVar[Mapping[str, str]] = {
-        "smaller networks": "the paper's go to 1024 channels (--width 128)",
+        "smaller networks": "the paper's go to 1024 channels (--family wae-conv)",
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": _NETWORKS}
 
     def players(self) -> Mapping[str, Mapping[str, float]]:
         row = {"rec": 1.0, "mmd": self.penalty}
@@ -60,14 +62,15 @@ class WAEGAN(WAE):
 
     paper: ClassVar[str] = _PAPER
     deviations: ClassVar[Mapping[str, str]] = {
-        "smaller networks": "the paper's go to 1024 channels (--width 128)",
+        "smaller networks": "the paper's go to 1024 channels (--family wae-conv)",
         "λ = 1": "the paper's 10 is for its own networks and cost; chosen here without a search",
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {**_NETWORKS, "penalty": 10.0}}
 
     penalty: float = zoo.option(1.0, "λ: weight of fooling the critic of codes.", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        return {**super().networks(data), "critic": zoo.critic(data, self.width, sees="z", latent=self.latent)}
+        return {**super().networks(data), "critic": zoo.critic(data, sees="z", latent=self.latent, **self.style)}
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         row = {"rec": 1.0, "fool": self.penalty}

@@ -827,3 +827,24 @@ def test_bf16_computes_networks_in_half_and_keeps_weights_and_losses_in_single()
     engine.step()
     assert {p.dtype for p in networks.parameters()} == {torch.float32}
     assert engine.read().keys() == terms.keys()
+
+
+def test_a_gradient_in_another_memory_layout_than_its_parameter_moves_it_by_the_same_numbers() -> None:
+    """Fused kernels walk through memory: unmatched layouts would pair each weight with another's gradient."""
+    from zoo.engine.update import Update, laid_out_as
+
+    moved = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        weight = nn.Parameter(torch.randn(3, 4, 3, 3).to(memory_format=layout))
+        gradient = torch.randn(3, 4, 3, 3)
+        update = Update(zoo.Adam(lr=0.1), {"w": weight}, torch.device("cpu"))
+        for _ in range(3):
+            weight.grad = laid_out_as(weight, gradient * weight.detach())
+            update.step()
+        state = {k: v.contiguous() for k, v in update.state().items()}
+        update.load_state(state)  # as a checkpoint brings it: contiguous
+        weight.grad = laid_out_as(weight, gradient)
+        update.step()
+        moved.append(weight.detach().contiguous())
+    torch.testing.assert_close(moved[0], moved[1], rtol=0, atol=0)

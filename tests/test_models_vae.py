@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import BATCH, Rows, assert_rows, bce, draw, game, kl, prior
+from by_hand import BATCH, LATENT, Rows, assert_rows, bce, draw, game, kl, prior
 from torch import Tensor, distributions
 from torch.nn import functional as F
 from zoo_plugins.wae import mmd
@@ -187,11 +187,20 @@ def test_adaptive_contrast_with_the_exact_ratio_gives_the_true_kl() -> None:
 @pytest.mark.parametrize("contrast", ["prior", "adaptive"])
 def test_avb_trains_t_to_call_the_posterior_1_and_the_prior_0(contrast: str) -> None:
     def by_hand(net: Any, x: Tensor) -> Rows:
-        h = net.encoder.features(x).mean.relu()
-        draws = [net.encoder.head(torch.cat([h, torch.randn(BATCH, 16)], 1)) for _ in range(9)]
-        z, eta = draws[8], prior()
-        moments = torch.stack(draws[:8]).detach()
-        mean, std = moments.mean(0), ((moments - moments.mean(0)) ** 2).sum(0).div(7).sqrt() + 1e-3
+        sampler = net.encoder
+        out = sampler.head(sampler.features(x).mean.relu()).view(BATCH, 9, LATENT)
+        b, a = out[:, 0], out[:, 1:]
+
+        def vectors(noise: Tensor) -> Tensor:
+            inward, outward = sampler.basis.inward, sampler.basis.outward
+            each = [e + (e @ i).relu() @ o for e, i, o in zip(noise.unbind(1), inward, outward, strict=True)]
+            return torch.stack(each, 1)
+
+        v = vectors(torch.randn(256, 8, LATENT)).detach()
+        mean = (b + (a * v.mean(0)).sum(1)).detach()
+        std = ((a**2 * ((v - v.mean(0)) ** 2).sum(0).div(255)).sum(1).sqrt() + 1e-4).detach()
+        z = b + (a * vectors(torch.randn(BATCH, 8, LATENT))).sum(1)
+        eta = prior()
         nll = F.binary_cross_entropy_with_logits(net.decoder(z).logits, (x + 1) / 2, reduction="sum") / BATCH
         if contrast == "adaptive":
             t = (z - mean) / std
@@ -204,6 +213,19 @@ def test_avb_trains_t_to_call_the_posterior_1_and_the_prior_0(contrast: str) -> 
         return {"encoder": nll + kl, "decoder": nll, "critic": bce(ours, 1) + bce(theirs, 0)}
 
     assert_rows(game("avb", steps=2, contrast=contrast), 0, by_hand)
+
+
+def test_avbs_further_steps_of_the_critic_are_of_the_same_cost() -> None:
+    engine = game("avb")
+    main, judge = engine.objective.turns()
+    assert judge.players == {"critic": {"gan": 1.0}}
+    x = engine.batch(main)[0]
+    costs = []
+    for turn in (main, judge):
+        torch.manual_seed(5)
+        costs.append(engine.terms(turn, x)["gan"])
+    torch.testing.assert_close(costs[0], costs[1])
+    assert len(registry().model("avb")(extra=0).turns()) == 1
 
 
 # -------------------------------------------------------------------------------------------------------------- WAE

@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
+import torch
 
 import zoo
 from zoo.errors import UsageError
@@ -94,7 +95,7 @@ def test_the_installed_distribution_announces_its_models_data_sets_and_extractor
         assert issubclass(entry.value, zoo.Objective)
         assert found.model(name) is entry.value
     assert "digits" in found.sources()
-    assert {"classifier", "inception"} <= set(found.extractors)
+    assert {"classifier", "inception", "dinov2"} <= set(found.extractors)
 
 
 def test_a_third_party_is_taken_in_with_its_package_and_version(plugins: Plugins) -> None:
@@ -109,7 +110,10 @@ def test_a_third_party_can_announce_data_sets_and_extractors(plugins: Plugins) -
         import zoo
 
         class Mean(zoo.Extractor):
-            pass
+            name, features, resize, channels, digest = "mean", 1, "none", "as is", "0" * 64
+
+            def extract(self, images):
+                return images.float().mean((1, 2, 3))[:, None]
 
         @zoo.hookimpl
         def zoo_datasets():
@@ -123,7 +127,57 @@ def test_a_third_party_can_announce_data_sets_and_extractors(plugins: Plugins) -
     assert not found.failures
     assert found.sources()["noise"].help == "noise"
     assert found.extractor("mean").__name__ == "Mean"
+    assert found.extractor("mean")()(torch.full((2, 1, 4, 4), 7, dtype=torch.uint8)).tolist() == [[7], [7]]
     assert found.datasets["noise"].plugin.package == found.extractors["mean"].plugin.package == "pkg-more"
+
+
+@pytest.mark.parametrize(
+    ("announced", "reason"),
+    [
+        ('zoo_datasets, [zoo.DataSource("fine", "h", len), 5]', "data set 'int': a int, not a zoo.DataSource"),
+        (
+            'zoo_datasets, [zoo.DataSource("fine", "h", len), zoo.DataSource("x", "h", None)]',
+            "data set 'x': load: None cannot be called",
+        ),
+        (
+            'zoo_datasets, [zoo.DataSource("fine", "h", len), zoo.DataSource]',
+            "data set 'type': a type, not a zoo.DataSource",
+        ),
+        ('zoo_extractors, {"fine": Fine, "x": Fine()}', "extractor 'x': not a subclass of zoo.Extractor"),
+        ('zoo_extractors, {"fine": Fine, "x": dict}', "extractor 'x': not a subclass of zoo.Extractor"),
+        (
+            'zoo_extractors, {"fine": Fine, "x": Bare}',
+            "extractor 'x': Bare does not define channels, digest, extract, features, name, resize",
+        ),
+        (
+            'zoo_extractors, {"fine": Fine, "x": Fine}',
+            "extractor 'x': its own name is 'fine'; the two must be the same",
+        ),
+    ],
+)
+def test_a_data_set_or_an_extractor_that_is_none_is_named_and_the_others_count(
+    plugins: Plugins, announced: str, reason: str
+) -> None:
+    hook, _, value = announced.partition(", ")
+    source = f"""
+        import zoo
+
+        class Bare(zoo.Extractor):
+            pass
+
+        class Fine(Bare):
+            name, features, resize, channels, digest = "fine", 1, "none", "as is", "0" * 64
+
+            def extract(self, images):
+                return images.float().mean((1, 2, 3))[:, None]
+
+        @zoo.hookimpl
+        def {hook}():
+            return {value}
+    """
+    found = plugins.load(plugins.entry("more", source))
+    assert _one_failure(found).reason == reason
+    assert "fine" in {**found.datasets, **found.extractors}
 
 
 @pytest.mark.parametrize(

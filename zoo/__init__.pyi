@@ -6,8 +6,22 @@ from .game import Row, Turn
 from .hooks import hookimpl
 from .interfaces import Autoencoder, Critic, Decoder, Encoder, Generator, Networks, Objective, Verdict
 from .losses import fake, half_sse, l1, real, sse
-from .networks import MLP, ConvTrunk, DeconvTrunk, critic, decoder, encoder, init_
-from .optimisers import SGD, Adam, Optimiser, RMSprop
+from .networks import (
+    MLP,
+    BodyCritic,
+    BodyDecoder,
+    BodyEncoder,
+    ConvTrunk,
+    DeconvTrunk,
+    Family,
+    PixelBias,
+    Tapped,
+    critic,
+    decoder,
+    encoder,
+    init_,
+)
+from .optimisers import SGD, Adam, ExponentialTail, Optimiser, RMSprop, Schedule, Stages
 from .options import above, at_least, below, between, frozen, option, within
 from .run import Trained, TrainedAutoencoder, load, train
 
@@ -17,6 +31,9 @@ __all__ = [
     "Adam",
     "Autoencoder",
     "Bernoulli",
+    "BodyCritic",
+    "BodyDecoder",
+    "BodyEncoder",
     "Classifier",
     "ConvTrunk",
     "Critic",
@@ -27,7 +44,9 @@ __all__ = [
     "Decoder",
     "DeconvTrunk",
     "Encoder",
+    "ExponentialTail",
     "Extractor",
+    "Family",
     "Gaussian",
     "Generator",
     "Likelihood",
@@ -35,11 +54,15 @@ __all__ = [
     "Normal",
     "Objective",
     "Optimiser",
+    "PixelBias",
     "Point",
     "Posterior",
     "RMSprop",
     "Row",
+    "Schedule",
     "Split",
+    "Stages",
+    "Tapped",
     "Trained",
     "TrainedAutoencoder",
     "Turn",

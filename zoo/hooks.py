@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from zoo.data import DataSource
     from zoo.evaluation import Extractor
     from zoo.interfaces import Objective
+    from zoo.networks import Family
 
 __all__ = ["GROUP", "hookimpl", "hookspec"]
 
@@ -33,3 +34,8 @@ def zoo_datasets() -> Iterable[DataSource]:  # type: ignore[empty-body]
 @hookspec
 def zoo_extractors() -> Mapping[str, type[Extractor]]:  # type: ignore[empty-body]
     """Feature extractors that ``--extractor NAME`` can name, built without arguments when first used."""
+
+
+@hookspec
+def zoo_families() -> Mapping[str, type[Family]]:  # type: ignore[empty-body]
+    """Families of networks that ``--family NAME`` can name, built without arguments when used."""

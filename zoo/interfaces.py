@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from zoo.distributions import Likelihood, Posterior
 from zoo.game import Players, Turn
 from zoo.optimisers import Adam, Optimiser
-from zoo.options import above, at_least, frozen, option, within
+from zoo.options import above, at_least, frozen, option, registered, within
+from zoo.registry import registry
 
 if TYPE_CHECKING:
     from zoo.data import DataSpec
@@ -96,6 +97,8 @@ class Objective(abc.ABC):
     """Authors, venue, arXiv number."""
     deviations: ClassVar[Mapping[str, str]] = {}
     """Where the defaults leave the paper: what → why."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings of a run and options of the model by the name that ``--preset`` takes; ``paper`` is the paper's own."""
 
     lr: float = option(2e-4, "Learning rate of Adam.", above(0))
     beta1: float = option(0.5, "Decay of Adam's first moment.", within(0, 1))
@@ -146,7 +149,11 @@ class Generator(Objective):
     width: int = option(
         32, "Channels of the first stage, doubled at each next (conv); hidden units / 16 (mlp).", at_least(1)
     )
-    family: Literal["conv", "mlp"] = option("conv", "Networks: strided convolutions, or fully connected layers.")
+    family: str = option(
+        "conv",
+        "Networks: conv (strided convolutions), mlp (fully connected), or a paper's.",
+        registered("family", "families", lambda: registry().families),
+    )
     norm: Literal["batch", "group", "none"] = option("batch", "Normalisation inside the networks.")
 
     @property

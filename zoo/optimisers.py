@@ -3,17 +3,63 @@
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Sequence
 
 import attrs
 import torch
 from torch import Tensor
 
-__all__ = ["SGD", "Adam", "Optimiser", "RMSprop"]
+__all__ = ["SGD", "Adam", "ExponentialTail", "Optimiser", "RMSprop", "Schedule", "Stages"]
+
+
+class Schedule(abc.ABC):
+    """What the learning rate is multiplied by as training goes on; a value, like the optimiser that it belongs to."""
+
+    @abc.abstractmethod
+    def factor(self, progress: float) -> float:
+        """The factor at ``progress``, the share of the run's steps that is done, in [0, 1)."""
+
+
+@attrs.frozen
+class ExponentialTail(Schedule):
+    """1 until ``start``, then exponentially down to ``end`` at the last step.
+
+    >>> [round(ExponentialTail(0.5, 0.01).factor(t), 3) for t in (0.0, 0.5, 0.75, 1.0)]
+    [1.0, 1.0, 0.1, 0.01]
+    """
+
+    start: float = 0.5
+    end: float = 0.01
+
+    def factor(self, progress: float) -> float:
+        """In (0, 1]."""
+        return float(self.end ** max(0.0, (progress - self.start) / (1 - self.start)))
+
+
+@attrs.frozen
+class Stages(Schedule):
+    """Constant stage by stage: ``factors``, each for its part of the run in proportion to ``lengths``.
+
+    >>> [Stages((1, 3), (1.0, 0.5)).factor(t) for t in (0.0, 0.2, 0.25, 0.9)]
+    [1.0, 1.0, 0.5, 0.5]
+    """
+
+    lengths: tuple[float, ...]
+    factors: tuple[float, ...]
+
+    def factor(self, progress: float) -> float:
+        """One of ``factors``."""
+        bounds = itertools.accumulate(self.lengths)
+        total = sum(self.lengths)
+        return next((f for f, b in zip(self.factors, bounds, strict=True) if progress * total < b), self.factors[-1])
 
 
 class Optimiser(abc.ABC):
     """Settings of an optimiser; equal settings may share one instance."""
+
+    schedule: Schedule | None = None
+    """How its learning rate changes over the run; None keeps it."""
 
     @abc.abstractmethod
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
@@ -29,6 +75,7 @@ class Adam(Optimiser):
     beta2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
+    schedule: Schedule | None = None
 
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
         """Fused Adam: one kernel for all parameters, able to skip a step on the device."""
@@ -50,6 +97,7 @@ class RMSprop(Optimiser):
     alpha: float = 0.9
     eps: float = 1e-8
     weight_decay: float = 0.0
+    schedule: Schedule | None = None
 
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
         """The foreach implementation; torch has no fused one."""
@@ -71,6 +119,7 @@ class SGD(Optimiser):
     lr: float = 1e-2
     momentum: float = 0.9
     weight_decay: float = 0.0
+    schedule: Schedule | None = None
 
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
         """Fused SGD."""

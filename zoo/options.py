@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import attrs
@@ -34,6 +34,7 @@ __all__ = [
     "frozen",
     "option",
     "options_of",
+    "registered",
     "settings_of",
     "within",
 ]
@@ -47,6 +48,13 @@ class Check:
 
     allows: str
     test: Callable[[Any], bool]
+    names: tuple[str, Callable[[], Iterable[str]]] | None = None
+    """Where names of registered things are allowed: what they name, and the names."""
+
+
+def registered(kind: str, kinds: str, names: Callable[[], Iterable[str]]) -> Check:
+    """Allows the names of registered things of a kind (family, families), asked for when a value is checked."""
+    return Check(f"a name from `zoo list {kinds}`", lambda v: v in names(), (kind, names))
 
 
 def at_least(low: float) -> Check:
@@ -112,6 +120,9 @@ class OptionInfo:
             raise UsageError(f"{self.name}: {value!r} is not allowed; must be {self.allows}")
         for check in self.checks:
             if not check.test(value):
+                if check.names:
+                    kind, names = check.names
+                    raise unknown_name(kind, str(value), names())
                 raise UsageError(f"{self.name}: {value!r} is not allowed; must be {check.allows}")
         return value
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.data import DataSource
     from zoo.evaluation import Extractor
     from zoo.interfaces import Objective
+    from zoo.networks import Family
 
 __all__ = ["Failure", "Plugin", "Registered", "Registry", "registry"]
 
@@ -61,6 +62,7 @@ class Registry:
         self.models: dict[str, Registered[type[Objective]]] = {}
         self.datasets: dict[str, Registered[DataSource]] = {}
         self.extractors: dict[str, Registered[type[Extractor]]] = {}
+        self.families: dict[str, Registered[type[Family]]] = {}
         self.plugins: list[Plugin] = []
         self.failures: list[Failure] = []
         self._manager = pluggy.PluginManager("zoo")
@@ -92,10 +94,12 @@ class Registry:
         self.plugins.append(plugin)
         for name, model in self._announced(module, plugin, "zoo_models", _pairs):
             self._put(self.models, "model", name, model, plugin, _check_model)
-        for name, source in self._announced(module, plugin, "zoo_datasets", lambda v: [(s.name, s) for s in v]):
-            self._put(self.datasets, "data set", name, source, plugin, None)
+        for name, source in self._announced(module, plugin, "zoo_datasets", _named):
+            self._put(self.datasets, "data set", name, source, plugin, _check_source)
         for name, extractor in self._announced(module, plugin, "zoo_extractors", _pairs):
-            self._put(self.extractors, "extractor", name, extractor, plugin, None)
+            self._put(self.extractors, "extractor", name, extractor, plugin, _check_extractor)
+        for name, family in self._announced(module, plugin, "zoo_families", _pairs):
+            self._put(self.families, "family", name, family, plugin, _check_family)
 
     def _announced(
         self, module: object, plugin: Plugin, hook: str, unpack: Callable[[Any], list[tuple[str, Any]]]
@@ -116,10 +120,10 @@ class Registry:
         name: str,
         value: Any,
         plugin: Plugin,
-        check: Callable[[Any], str | None] | None,
+        check: Callable[[str, Any], str | None],
     ) -> None:
         try:
-            problem = check(value) if check else None
+            problem = check(name, value)
         except Exception as error:  # a model's own ``problem`` is a third party's code too
             problem = _reason(error)
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
@@ -138,6 +142,10 @@ class Registry:
     def extractor(self, name: str) -> type[Extractor]:
         """The extractor called ``name``; a :class:`UsageError` with the nearest name where there is none."""
         return self._get("extractor", self.extractors, name)
+
+    def family(self, name: str) -> type[Family]:
+        """The family of networks called ``name``; a :class:`UsageError` with the nearest name where there is none."""
+        return self._get("family", self.families, name)
 
     def sources(self) -> dict[str, DataSource]:
         """The data sets by name."""
@@ -164,16 +172,53 @@ class _Bundled:
 
     @hooks.hookimpl
     def zoo_extractors(self) -> Mapping[str, type[Extractor]]:
-        from zoo.evaluation import Inception, PinnedClassifier
+        from zoo.evaluation import DINOv2, Inception, PinnedClassifier
 
-        return {"classifier": PinnedClassifier, "inception": Inception}
+        return {"classifier": PinnedClassifier, "inception": Inception, "dinov2": DINOv2}
+
+    @hooks.hookimpl
+    def zoo_families(self) -> Mapping[str, type[Family]]:
+        from zoo.networks import Conv, FullyConnected
+
+        return {"conv": Conv, "mlp": FullyConnected}
 
 
 def _pairs(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return list(value.items())
 
 
-def _check_model(model: Any) -> str | None:
+def _named(value: Iterable[Any]) -> list[tuple[str, Any]]:
+    # What has no name of its own is told by its class, so that the failure says whose it is.
+    names = [(getattr(source, "name", None), source) for source in value]
+    return [(name if isinstance(name, str) else type(source).__name__, source) for name, source in names]
+
+
+def _check_source(name: str, source: Any) -> str | None:
+    from zoo.data import DataSource
+
+    if not isinstance(source, DataSource):
+        return f"a {type(source).__name__}, not a zoo.DataSource"
+    return None if callable(source.load) else f"load: {source.load!r} cannot be called"
+
+
+def _check_extractor(name: str, extractor: Any) -> str | None:
+    from zoo.evaluation import Extractor
+
+    if not (isinstance(extractor, type) and issubclass(extractor, Extractor)):
+        return "not a subclass of zoo.Extractor"
+    if problem := extractor.problem():
+        return problem
+    # Its distance is named FD-NAME, and a table would then speak of something that --extractor does not know.
+    return None if extractor.name == name else f"its own name is {extractor.name!r}; the two must be the same"
+
+
+def _check_family(name: str, family: Any) -> str | None:
+    from zoo.networks import Family
+
+    return None if isinstance(family, type) and issubclass(family, Family) else "not a subclass of zoo.Family"
+
+
+def _check_model(name: str, model: Any) -> str | None:
     from zoo.interfaces import Objective
 
     if not (isinstance(model, type) and issubclass(model, Objective)):

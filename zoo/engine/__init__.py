@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zoo.engine.engine import Engine
+from zoo.engine.ranks import Ranks
 from zoo.engine.stream import Stream
 
-__all__ = ["Engine", "Stream"]
+__all__ = ["Engine", "Ranks", "Stream"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.engine.stream import Stream
-from zoo.engine.update import Update
+from zoo.engine.update import Update, laid_out_as
 from zoo.errors import ZooError
 from zoo.game import Turn, rows_of
 from zoo.interfaces import Networks, Objective
@@ -47,11 +47,24 @@ class Engine:
         networks: its networks, already on the stream's device.
         stream: the training images.
         precision: ``fp32``, or ``bf16`` for autocast of the networks.
+        steps: how many there will be, which schedules of the learning rate need; None where nobody knows: the rates
+            then stay as they begin.
     """
 
-    def __init__(self, objective: Objective, networks: Networks, stream: Stream, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        networks: Networks,
+        stream: Stream,
+        precision: str = "fp32",
+        steps: int | None = None,
+    ) -> None:
         self.objective, self.networks, self.stream = objective, networks, stream
-        self.step_count = 0
+        self.step_count, self.steps = 0, steps
+        if stream.device.type == "cpu":
+            # The CPU's convolutions are 5 to 20 % faster on channels that lie side by side; the mathematics stays.
+            networks.to(memory_format=torch.channels_last)
+        self.ranks = stream.ranks
         self._bf16 = precision == "bf16"
         self._plays = [self._prepare(turn) for turn in objective.turns()]
         self.batches_per_step = max(play.turn.repeat for play in self._plays)
@@ -94,6 +107,8 @@ class Engine:
         first = self.step_count * self.batches_per_step
         shared: Tensor | None = None
         for play in self._plays:
+            for update in play.updates.values():
+                update.at(self.step_count / self.steps if self.steps else 0.0)
             for i in range(play.turn.repeat):
                 if play.labelled is not None:
                     batch: tuple[Tensor, ...] = play.labelled.with_labels(first + i)
@@ -121,6 +136,8 @@ class Engine:
             loss = self._weighted(row, terms, play.turn)
             row.gradients = torch.autograd.grad(loss, row.parameters, retain_graph=i < last, allow_unused=True)
         with torch.no_grad():
+            if self.ranks.size > 1:
+                terms = self._together(play, terms)
             gates = play.turn.gate(terms) if play.turn.gate else {}
             for name in gates:
                 if name not in play.turn.players:
@@ -130,9 +147,16 @@ class Engine:
             # Every gradient is taken before any parameter moves: the turn is simultaneous.
             for row in play.rows:
                 for parameter, gradient in zip(row.parameters, row.gradients, strict=True):
-                    parameter.grad = gradient
+                    parameter.grad = laid_out_as(parameter, gradient)
             for name, update in play.updates.items():
                 update.step(gates.get(name))
+
+    def _together(self, play: _Play, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # One message: gradients, and terms, by which a gate must decide alike everywhere.
+        values = {name: term.detach().clone() for name, term in terms.items()}
+        gradients = [g for row in play.rows for g in row.gradients if g is not None]
+        self.ranks.mean_([*gradients, *values.values()])
+        return values
 
     def terms(self, turn: Turn, *batch: Tensor) -> Mapping[str, Tensor]:
         """The turn's terms on a batch, under this engine's precision."""
@@ -213,9 +237,12 @@ class Engine:
                 flat |= {f"update/{i}/{key}/{k}": v for k, v in update.state().items()}
             flat |= {f"sum/{i}/{j}": v for j, v in enumerate(play.sums)}
         flat["position"] = torch.tensor([self.step_count, self._counted])
-        flat["rng/cpu"] = torch.get_rng_state()
+        # Each process draws its own noise; those beside the first have their states beside the first's.
+        for i, state in enumerate(self._gathered(torch.get_rng_state())):
+            flat[f"rng/cpu/{i}" if i else "rng/cpu"] = state
         if self.stream.device.type == "cuda":
-            flat["rng/cuda"] = torch.cuda.get_rng_state(self.stream.device)
+            for i, state in enumerate(self._gathered(torch.cuda.get_rng_state(self.stream.device))):
+                flat[f"rng/cuda/{i}" if i else "rng/cuda"] = state
         return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in flat.items()}
 
     def load_state(self, flat: Mapping[str, Tensor]) -> None:
@@ -228,6 +255,13 @@ class Engine:
             count = sum(1 for k in flat if k.startswith(f"sum/{i}/"))
             play.sums = [flat[f"sum/{i}/{j}"].to(self.stream.device, copy=True) for j in range(count)]
         self.step_count, self._counted = (int(v) for v in flat["position"])
-        torch.set_rng_state(flat["rng/cpu"])
+        mine = f"/{self.ranks.rank}" if self.ranks.rank else ""
+        if f"rng/cpu{mine}" not in flat:
+            raise ZooError(f"the checkpoint is of fewer than {self.ranks.size} processes; resume with as many")
+        torch.set_rng_state(flat[f"rng/cpu{mine}"])
         if "rng/cuda" in flat and self.stream.device.type == "cuda":
-            torch.cuda.set_rng_state(flat["rng/cuda"], self.stream.device)
+            torch.cuda.set_rng_state(flat[f"rng/cuda{mine}"], self.stream.device)
+
+    def _gathered(self, state: Tensor) -> list[Tensor]:
+        # NCCL moves only what lies on its GPU.
+        return [s.cpu() for s in self.ranks.gather(state.to(self.stream.device))] if self.ranks.size > 1 else [state]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from zoo.data import to_unit
+from zoo.engine.ranks import Ranks
 from zoo.errors import UsageError
 
 __all__ = ["Stream"]
@@ -23,14 +24,26 @@ class Stream:
         seed: of the order.
         device: where the images are kept and the batches made.
         labels: int64 (N,), where there are any.
+        ranks: the processes that share each batch: this one sees its part only.
     """
 
     def __init__(
-        self, images: Tensor, batch: int, seed: int, device: torch.device, labels: Tensor | None = None
+        self,
+        images: Tensor,
+        batch: int,
+        seed: int,
+        device: torch.device,
+        labels: Tensor | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         if batch > len(images):
             raise UsageError(
                 f"batch: {batch} is not allowed; the data set has {len(images)} training images, use at most that"
+            )
+        self.ranks = ranks or Ranks()
+        if batch % self.ranks.size:
+            raise UsageError(
+                f"batch: {batch} is not allowed with {self.ranks.size} processes; must be a multiple of their number"
             )
         self.images = images.to(device)
         self.labels = None if labels is None else labels.to(device)
@@ -56,7 +69,9 @@ class Stream:
             generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
             self._order = torch.randperm(len(self.images), generator=generator).to(self.device)
             self._epoch = epoch
-        return self._order[i * self.batch : (i + 1) * self.batch]
+        share = self.batch // self.ranks.size
+        first = i * self.batch + self.ranks.rank * share
+        return self._order[first : first + share]
 
     def subset(self, n: int) -> Stream:
         """A stream of n labelled images, as many of each class as can be, chosen by this stream's seed.
@@ -75,4 +90,5 @@ class Stream:
             mine = order[labels[order] == k]
             rank[mine] = torch.arange(len(mine))
         chosen = order[rank[order].argsort(stable=True)[:n]].to(self.device)
-        return Stream(self.images[chosen], min(self.batch, n), self.seed, self.device, self.labels[chosen])
+        batch = min(self.batch, n // self.ranks.size * self.ranks.size)
+        return Stream(self.images[chosen], batch, self.seed, self.device, self.labels[chosen], self.ranks)

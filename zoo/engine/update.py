@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from zoo.optimisers import Optimiser
 
-__all__ = ["Update"]
+__all__ = ["Update", "laid_out_as"]
+
+
+def laid_out_as(parameter: Tensor, value: Tensor | None) -> Tensor | None:
+    """The same numbers in the parameter's memory layout: fused kernels walk through memory, not through indices."""
+    if value is None or value.shape != parameter.shape or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter).copy_(value)
 
 
 class Update:
@@ -24,7 +31,19 @@ class Update:
     def __init__(self, settings: Optimiser, parameters: Mapping[str, nn.Parameter], device: torch.device) -> None:
         self._named = dict(parameters)
         self._optimiser = settings.build(list(self._named.values()), device)
+        self._schedule = settings.schedule
+        self._rates = [group["lr"] for group in self._optimiser.param_groups]
         self._fused = all(group.get("fused") for group in self._optimiser.param_groups)
+
+    def at(self, progress: float) -> None:
+        """Set the learning rate for ``progress``, the share of the run's steps that is done."""
+        if self._schedule is not None:
+            factor = self._schedule.factor(progress)
+            for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate * factor)
+                else:
+                    group["lr"] = rate * factor
 
     def step(self, allowed: Tensor | None = None) -> None:
         """Update from each parameter's ``.grad``; not at all where ``allowed`` (a boolean scalar) is False."""
@@ -55,8 +74,8 @@ class Update:
     def load_state(self, flat: Mapping[str, Tensor]) -> None:
         """Take up a :meth:`state`."""
         index = {name: i for i, name in enumerate(self._named)}
-        state: dict[int, dict[str, Tensor]] = {}
+        state: dict[int, dict[str, Tensor | None]] = {}
         for key, value in flat.items():
             name, entry = key.rsplit("/", 1)
-            state.setdefault(index[name], {})[entry] = value.clone()
+            state.setdefault(index[name], {})[entry] = laid_out_as(self._named[name], value.clone())
         self._optimiser.load_state_dict({"state": state, "param_groups": self._optimiser.state_dict()["param_groups"]})

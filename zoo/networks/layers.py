@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP", "ConvTrunk", "DeconvTrunk", "halvings", "init_", "normalisation"]
+__all__ = ["MLP", "ConvTrunk", "DeconvTrunk", "Tapped", "halvings", "init_", "normalisation"]
 
 Shape = tuple[int, int, int]
 
@@ -53,43 +53,32 @@ def _lost(big: tuple[int, int], small: tuple[int, int], stride: tuple[int, int])
     return lost[0], lost[1]
 
 
-class ConvTrunk(nn.Module):
-    """Strided convolutions that halve (C, H, W) stage by stage, doubling the channels (Radford et al., 1511.06434).
+class Tapped(nn.Module):
+    """Stages of convolution, normalisation and activation, one of which is listened to.
 
     ``forward`` returns the last stage's activations (B, c, h, w) and what the tapped stage hands to its activation.
 
     Arguments:
-        tap: the tapped stage, from 1; the last by default.
+        stages: a (convolution, normalisation) for each stage; Identity for none.
+        activation: one for all.
+        tap: the tapped stage, from 1; the last by default, and where there are fewer.
         raw: tap before the stage's normalisation, not after it.
     """
 
     def __init__(
         self,
-        shape: Shape,
-        width: int,
-        norm: str,
-        activation: Callable[[], nn.Module],
+        stages: Sequence[tuple[nn.Module, nn.Module]],
+        activation: nn.Module,
         tap: int | None = None,
         raw: bool = False,
     ) -> None:
         super().__init__()
-        channels, height, breadth = shape
-        sizes = halvings(height, breadth)
-        self.stages = len(sizes) - 1
+        self.stages = len(stages)
         self.tap = self.stages if tap is None else min(tap, self.stages)
         self.raw = raw
-        self.activation = activation()
-        self.convolutions = nn.ModuleList()
-        self.norms = nn.ModuleList()
-        for i, (big, small) in enumerate(itertools.pairwise(sizes)):
-            wide = width * 2**i
-            kernel, stride, padding = _stride(big, small)
-            # DCGAN: no normalisation on the layer that sees the pixels. A layer with batch statistics needs no bias.
-            kind = "none" if i == 0 else norm
-            self.convolutions.append(nn.Conv2d(channels, wide, kernel, stride, padding, bias=kind != "batch"))
-            self.norms.append(normalisation(kind, wide))
-            channels = wide
-        self.out_shape: Shape = (channels, *sizes[-1])
+        self.activation = activation
+        self.convolutions = nn.ModuleList(c for c, _ in stages)
+        self.norms = nn.ModuleList(n for _, n in stages)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Activations of the last stage, and what was tapped, of images x (B, C, H, W)."""
@@ -101,6 +90,33 @@ class ConvTrunk(nn.Module):
                 tapped = raw if self.raw else normed
             x = self.activation(normed)
         return x, tapped
+
+
+class ConvTrunk(Tapped):
+    """Strided convolutions that halve (C, H, W) stage by stage, doubling the channels (Radford et al., 1511.06434)."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        width: int,
+        norm: str,
+        activation: Callable[[], nn.Module],
+        tap: int | None = None,
+        raw: bool = False,
+    ) -> None:
+        channels, height, breadth = shape
+        sizes = halvings(height, breadth)
+        stages: list[tuple[nn.Module, nn.Module]] = []
+        for i, (big, small) in enumerate(itertools.pairwise(sizes)):
+            wide = width * 2**i
+            kernel, stride, padding = _stride(big, small)
+            # DCGAN: no normalisation on the layer that sees the pixels. A layer with batch statistics needs no bias.
+            kind = "none" if i == 0 else norm
+            convolution = nn.Conv2d(channels, wide, kernel, stride, padding, bias=kind != "batch")
+            stages.append((convolution, normalisation(kind, wide)))
+            channels = wide
+        super().__init__(stages, activation(), tap, raw)
+        self.out_shape: Shape = (channels, *sizes[-1])
 
 
 class DeconvTrunk(nn.Module):

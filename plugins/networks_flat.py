@@ -1,0 +1,142 @@
+"""The papers' fully connected networks, for ``--family``: those of IWAE, BiGAN and AAE on MNIST. Any image size fits.
+
+Sizes are the papers': ``--width`` and ``--norm`` change nothing here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import zoo
+
+
+class GaussianByStd(zoo.Encoder):
+    """A body, then one linear head each for μ and log σ: σ = exp(linear), as IWAE's code has it."""
+
+    def __init__(self, body: nn.Module, features: int, latent: int) -> None:
+        super().__init__()
+        self.body = body
+        self.mean, self.log_std = nn.Linear(features, latent), nn.Linear(features, latent)
+
+    def forward(self, x: Tensor) -> zoo.Posterior:
+        h = self.body(x)
+        return zoo.Gaussian(self.mean(h), 2 * self.log_std(h))
+
+
+class IWAEFlat(zoo.Family):
+    """IWAE's with one stochastic layer: 200-200 tanh each way, Glorot, pixels' log-odds as output bias (1509.00519)."""
+
+    def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
+        body = nn.Sequential(
+            nn.Flatten(), nn.Linear(math.prod(data.shape), 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh()
+        )
+        if posterior == "point":
+            return glorot(zoo.BodyEncoder(body, 200, latent, posterior))
+        return glorot(GaussianByStd(body, 200, latent))
+
+    def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
+        last = nn.Linear(200, math.prod(data.shape), bias=False)
+        bias = zoo.PixelBias(data, 1.0 if likelihood == "bernoulli" else 0.5)
+        body = nn.Sequential(nn.Linear(latent, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), last, bias)
+        return glorot(zoo.BodyDecoder(body, data.shape, likelihood))
+
+    def critic(self, data: zoo.DataSpec, width: int, *, sees: str, **rest: Any) -> zoo.Critic:
+        raise zoo.UsageError(f"family: 'iwae-flat' has no critic (of {sees}); --family mlp has one")
+
+
+class BiGANFlat(zoo.Family):
+    """BiGAN's permutation-invariant ones: 1024 units, no biases, N(0, 0.02²) (1605.09782)."""
+
+    def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
+        body = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(data.shape), 1024), leaky(), *dense(1024, leaky()))
+        return small(zoo.BodyEncoder(body, 1024, latent, posterior))
+
+    def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
+        return small(zoo.BodyDecoder(FedTwice(latent, math.prod(data.shape)), data.shape, likelihood))
+
+    def critic(self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, **rest: Any) -> zoo.Critic:
+        trunk = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(data.shape), 1024), leaky()) if "x" in sees else None
+        codes = nn.Identity() if latent else None
+        features = (1024 if trunk else 0) + (latent or 0)
+        # Linear of (h, z) together is the paper's FC(h) + FC(z).
+        head = nn.Sequential(*dense(features, leaky()), nn.Linear(1024, 1))
+        return small(zoo.BodyCritic(sees, trunk, codes, head))
+
+
+class FedTwice(nn.Module):
+    """BiGAN's generator: z (B, d) → 1024 → [that and z again] → 1024 → pixels."""
+
+    def __init__(self, latent: int, pixels: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(latent, 1024), bare_norm(), nn.ReLU())
+        self.second = nn.Sequential(nn.Linear(1024 + latent, 1024), bare_norm(), nn.ReLU(), nn.Linear(1024, pixels))
+
+    def forward(self, z: Tensor) -> Tensor:
+        out: Tensor = self.second(torch.cat([self.first(z), z], dim=1))
+        return out / 2  # tanh(u/2) = 2·sigmoid(u) − 1: the paper's sigmoid
+
+
+class AAEFlat(zoo.Family):
+    """AAE's: encoder, decoder and critics of two layers of 1000 ReLU (1511.05644)."""
+
+    def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
+        return zoo.BodyEncoder(nn.Sequential(nn.Flatten(), *thousand(math.prod(data.shape))), 1000, latent, posterior)
+
+    def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
+        body = nn.Sequential(*thousand(latent), nn.Linear(1000, math.prod(data.shape)))
+        return zoo.BodyDecoder(body, data.shape, likelihood)
+
+    def critic(self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, **rest: Any) -> zoo.Critic:
+        trunk = nn.Flatten() if "x" in sees else None
+        codes = nn.Identity() if latent else None
+        features = (math.prod(data.shape) if trunk else 0) + (latent or 0)
+        return zoo.BodyCritic(sees, trunk, codes, nn.Sequential(*thousand(features), nn.Linear(1000, 1)))
+
+
+def leaky() -> nn.Module:
+    """LeakyReLU(0.2)."""
+    return nn.LeakyReLU(0.2)
+
+
+def bare_norm() -> nn.Module:
+    """Batch normalisation of 1024 units without scale and shift."""
+    return nn.BatchNorm1d(1024, affine=False)
+
+
+def dense(features: int, activation: nn.Module) -> tuple[nn.Module, ...]:
+    """1024 units, normalised."""
+    return nn.Linear(features, 1024), bare_norm(), activation
+
+
+def thousand(features: int) -> tuple[nn.Module, ...]:
+    """Two layers of 1000 ReLU."""
+    return nn.Linear(features, 1000), nn.ReLU(), nn.Linear(1000, 1000), nn.ReLU()
+
+
+def glorot(network: Any) -> Any:
+    """Glorot's uniform weights, biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network
+
+
+def small(network: Any) -> Any:
+    """N(0, 0.02²) weights and no biases."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.02)
+            module.bias = None
+    return network
+
+
+@zoo.hookimpl
+def zoo_families() -> Mapping[str, type[zoo.Family]]:
+    return {"iwae-flat": IWAEFlat, "bigan-flat": BiGANFlat, "aae-flat": AAEFlat}

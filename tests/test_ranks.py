@@ -1,0 +1,94 @@
+"""Several processes train one run: their shares make up the batch, and they end where one process ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from zoo.engine import Ranks, Stream
+from zoo.errors import UsageError
+
+# The networks have no batch statistics. What the models draw is drawn for the whole batch by every process, which then
+# keeps its rows: so two processes see the very noise that one sees.
+WORKER = """
+import sys, torch, zoo
+from torch.overrides import TorchFunctionMode
+from zoo import options
+from zoo.data import DataSpec
+from zoo.engine import Engine, Ranks, Stream
+from zoo.registry import registry
+from zoo.run.trained import make_networks
+
+ranks = Ranks.here()
+
+class WholeBatch(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if ranks.size > 1 and func in (torch.randn, torch.rand):
+            n, *rest = args
+            return func(n * ranks.size, *rest, **kwargs)[n * ranks.rank : n * (ranks.rank + 1)]
+        if ranks.size > 1 and func is torch.randint:
+            high, (n,) = args
+            return func(high, (n * ranks.size,), **kwargs)[n * ranks.rank : n * (ranks.rank + 1)]
+        if ranks.size > 1 and func is torch.randn_like:
+            n, *rest = args[0].shape
+            return torch.randn(n * ranks.size, *rest)[n * ranks.rank : n * (ranks.rank + 1)]
+        return func(*args, **kwargs)
+
+model, settings, out = sys.argv[1], eval(sys.argv[2]), sys.argv[3]
+torch.manual_seed(0)
+objective = options.build(registry().model(model), {"norm": "none", "width": 4, **settings})
+data = DataSpec("test", (1, 12, 12), tuple("0123456789"), torch.zeros(1, 12, 12))
+networks = make_networks(objective, data)
+images = torch.randint(0, 256, (64, 1, 12, 12), dtype=torch.uint8)
+stream = Stream(images, 16, 0, torch.device("cpu"), torch.arange(64) % 10, ranks)
+engine = Engine(objective, networks, stream, steps=20)
+with WholeBatch():
+    for _ in range(20):
+        engine.step()
+if ranks.leads:
+    torch.save({"net": networks.state_dict(), "terms": engine.read()}, out)
+"""
+
+
+def trained(folder: Path, processes: int, model: str, settings: str) -> dict[str, dict]:
+    script, out = folder / "worker.py", folder / f"{processes}.pt"
+    script.write_text(WORKER)
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launch, str(script), model, settings, str(out)]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=240)
+    return torch.load(out, weights_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [("vae", "{}"), ("vaegan", "{'equilibrium': True}"), ("aae", "{'labels': 32}")],
+    ids=["vae", "vaegan with its gate", "aae with labels"],
+)
+def test_two_processes_with_half_a_batch_each_end_where_one_does(tmp_path, model, settings):
+    one, two = (trained(tmp_path, n, model, settings) for n in (1, 2))
+    for name, value in one["net"].items():
+        assert torch.allclose(value, two["net"][name], rtol=0, atol=1e-5), name
+    for name, value in one["terms"].items():
+        assert two["terms"][name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+def test_the_shares_of_a_batch_make_up_the_batch():
+    images = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).expand(40, 1, 8, 8)
+    whole = Stream(images, 8, 3, torch.device("cpu"))
+    shares = [Stream(images, 8, 3, torch.device("cpu"), ranks=Ranks(r, 4)) for r in range(4)]
+    for position in (0, 4, 5, 11):
+        assert torch.equal(torch.cat([s[position] for s in shares]), whole[position])
+
+
+def test_a_batch_that_processes_cannot_share_evenly_is_refused():
+    images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
+    with pytest.raises(UsageError, match="batch: 8 is not allowed with 3 processes; must be a multiple"):
+        Stream(images, 8, 0, torch.device("cpu"), ranks=Ranks(0, 3))

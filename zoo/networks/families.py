@@ -1,0 +1,123 @@
+"""The zoo's own families, for any image size: ``conv``, strided convolutions as DCGAN's, and ``mlp``."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Literal
+
+from torch import nn
+
+from zoo.interfaces import Critic, Decoder, Encoder
+from zoo.networks.family import BodyCritic, BodyDecoder, BodyEncoder, Family, flat
+from zoo.networks.layers import MLP, ConvTrunk, DeconvTrunk, init_, normalisation
+
+if TYPE_CHECKING:
+    from zoo.data import DataSpec
+
+__all__ = ["Conv", "FullyConnected"]
+
+# Not in place: a tapped stage without normalisation hands out the very tensor that the activation reads.
+_LEAKY = functools.partial(nn.LeakyReLU, 0.2)
+_RELU = functools.partial(nn.ReLU, inplace=True)
+
+
+def _flat_body(sizes: list[int], norm: str, *, norm_first: bool) -> nn.Sequential:
+    # An MLP whose last layer is normalised and activated like the others.
+    layers = MLP([*sizes, 1], _LEAKY, norm, norm_first=norm_first)
+    return nn.Sequential(nn.Flatten(), *list(layers)[:-1])
+
+
+def _critic(
+    sees: Literal["x", "z", "xz"], trunk: nn.Module | None, features: int, latent: int | None, hidden: int
+) -> BodyCritic:
+    codes: nn.Module | None = None
+    if latent is not None:
+        codes = _flat_body([latent, hidden, hidden], "none", norm_first=False)
+        features += hidden
+    head = MLP([features, hidden, 1], _LEAKY) if sees == "xz" else nn.Linear(features, 1)
+    return BodyCritic(sees, trunk, codes, head)
+
+
+def _std(norm: str) -> float | None:
+    # N(0, 0.02²) relies on normalisation to restore the scale; without it signals would vanish.
+    return 0.02 if norm != "none" else None
+
+
+class Conv(Family):
+    """Strided convolutions, after DCGAN: halved and doubled in channels down to 3 to 6 pixels; any image size."""
+
+    def encoder(
+        self, data: DataSpec, latent: int, width: int, *, norm: str, posterior: Literal["gaussian", "point"]
+    ) -> Encoder:
+        """``width`` channels in the first stage, doubled at each next."""
+        body = ConvTrunk(data.shape, width, norm, _LEAKY)
+        network = BodyEncoder(body, math.prod(body.out_shape), latent, posterior)
+        init_(network, _std(norm))
+        return network
+
+    def decoder(
+        self, data: DataSpec, latent: int, width: int, *, norm: str, likelihood: Literal["bernoulli", "gaussian"] | None
+    ) -> Decoder:
+        """The encoder's mirror."""
+        trunk = DeconvTrunk(data.shape, width, norm, _RELU)
+        body = nn.Sequential(
+            nn.Linear(latent, math.prod(trunk.in_shape), bias=norm != "batch"),
+            nn.Unflatten(1, trunk.in_shape),
+            normalisation(norm, trunk.in_shape[0]),
+            _RELU(),
+            trunk,
+        )
+        network = BodyDecoder(body, data.shape, likelihood)
+        init_(network, _std(norm))
+        return network
+
+    def critic(
+        self,
+        data: DataSpec,
+        width: int,
+        *,
+        sees: Literal["x", "z", "xz"],
+        latent: int | None,
+        norm: str,
+        tap: int | None,
+        raw: bool,
+    ) -> Critic:
+        """The encoder's trunk for x, two layers of 16·``width`` for z, one to join them."""
+        trunk = ConvTrunk(data.shape, width, norm, _LEAKY, tap, raw) if "x" in sees else None
+        features = math.prod(trunk.out_shape) if trunk else 0
+        network = _critic(sees, trunk, features, latent, 16 * width)
+        init_(network, _std(norm) if "x" in sees else None)
+        return network
+
+
+class FullyConnected(Family):
+    """Fully connected layers, two hidden ones of 16·width units; any image size."""
+
+    def encoder(
+        self, data: DataSpec, latent: int, width: int, *, norm: str, posterior: Literal["gaussian", "point"]
+    ) -> Encoder:
+        """LeakyReLU, no normalisation on the first layer."""
+        body = _flat_body([flat(data), 16 * width, 16 * width], norm, norm_first=False)
+        return BodyEncoder(body, 16 * width, latent, posterior)
+
+    def decoder(
+        self, data: DataSpec, latent: int, width: int, *, norm: str, likelihood: Literal["bernoulli", "gaussian"] | None
+    ) -> Decoder:
+        """ReLU."""
+        return BodyDecoder(MLP([latent, 16 * width, 16 * width, flat(data)], _RELU, norm), data.shape, likelihood)
+
+    def critic(
+        self,
+        data: DataSpec,
+        width: int,
+        *,
+        sees: Literal["x", "z", "xz"],
+        latent: int | None,
+        norm: str,
+        tap: int | None,
+        raw: bool,
+    ) -> Critic:
+        """As the encoder for x; there is one stage to tap, the last."""
+        trunk = _flat_body([flat(data), 16 * width, 16 * width], norm, norm_first=False) if "x" in sees else None
+        return _critic(sees, trunk, 16 * width if trunk else 0, latent, 16 * width)
