@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo.engine import Engine
+from zoo.engine import Engine, Ranks
 from zoo.registry import registry
 
 SIDE, REACH, SIGMA = 5, 0.8, 0.02
@@ -54,7 +54,7 @@ class Points:
     """Batches of fresh points, each a function of seed and position: what the engine asks of a stream."""
 
     def __init__(self, batch: int, seed: int) -> None:
-        self.batch, self.seed, self.device = batch, seed, torch.device("cpu")
+        self.batch, self.seed, self.device, self.ranks = batch, seed, torch.device("cpu"), Ranks()
 
     def __getitem__(self, position: int) -> Tensor:
         """The batch at ``position``: float (B, 1, 1, 2)."""

@@ -78,10 +78,10 @@ def test_every_command_that_readme_uses_exists_with_its_flags():
 
 
 def test_every_hook_is_in_contributing():
-    for name in ("zoo_models", "zoo_datasets", "zoo_extractors"):
-        assert hasattr(hooks, name)
-        assert name in CONTRIBUTING
-    assert {n for n in vars(hooks) if n.startswith("zoo_")} == {"zoo_models", "zoo_datasets", "zoo_extractors"}
+    found = {n for n in vars(hooks) if n.startswith("zoo_")}
+    assert found == {"zoo_models", "zoo_datasets", "zoo_extractors", "zoo_families"}
+    for name in found:
+        assert name in CONTRIBUTING, name
 
 
 def test_every_model_names_its_paper_and_documents_itself():
@@ -99,6 +99,23 @@ def test_the_cards_are_what_the_models_say():
     spec.loader.exec_module(cards)
     written = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert written == cards.page(), "run python docs/cards.py"
+    written = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    assert written == cards.reproduction(), "run python docs/cards.py"
+
+
+def test_every_term_of_every_bundled_game_is_explained_and_every_model_says_how_it_fails():
+    import tomllib
+
+    from zoo.game import term_names
+
+    notes = tomllib.loads((ROOT / "docs" / "notes.toml").read_text(encoding="utf-8"))
+    bundled = {n: e.value() for n, e in registry().models.items() if e.plugin.package == "latent-zoo"}
+    assert set(notes) == set(bundled)
+    for name, objective in bundled.items():
+        assert notes[name]["failures"], name
+        explained = set(notes[name]) - {"failures"}
+        played = {term for turn in objective.turns() for term in term_names(turn)}
+        assert played <= explained, name
 
 
 def test_plugins_import_nothing_of_zoo_but_its_public_names():

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import attrs
@@ -17,7 +14,7 @@ import pytest
 import scipy.linalg
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.data import DataOptions, Dataset, Split, bundled_sources, load_dataset, to_uint8
 from zoo.errors import UsageError, ZooError
@@ -33,13 +30,11 @@ from zoo.evaluation import (
     evaluate,
     evaluate_images,
     frechet_distance,
-    inception,
     reconstruction_mse,
     reference_moments,
-    score_name,
 )
 from zoo.evaluation.classifier import grey, prepare
-from zoo.evaluation.extractors import full_precision
+from zoo.evaluation.precision import full_precision
 
 RECORD = Path(__file__).parent.parent / "benchmarks" / "records" / "classifier-v1.json"
 MNIST = Path(os.environ.get("ZOO_DATA", "")) / "MNIST" / "raw"
@@ -197,6 +192,23 @@ def test_frechet_of_gaussians_known_in_closed_form() -> None:
     assert frechet_distance(one, gaussian([3.0, 4.0], [[0.0, 0.0], [0.0, 0.0]])) == pytest.approx(25 + 4)
 
 
+@pytest.mark.parametrize("d", [1, 2, 16, 128])
+def test_frechet_of_gaussians_in_any_dimension(d: int) -> None:
+    # Where y = Ax with A symmetric and positive, the best transport is A, and the last trace is tr AΣ: the two
+    # covariances, Σ and AΣA, need not commute.
+    draw = torch.randn(2, d, 2 * d, generator=generator(d), dtype=torch.float64)
+    cov, a = (m @ m.T / d for m in draw)
+    mean = torch.linspace(-1, 1, d, dtype=torch.float64)
+    wanted = float(mean.square().sum() + cov.trace() + (a @ cov @ a).trace() - 2 * (a @ cov).trace())
+    one, two = Moments.of(50, mean * 0, cov), Moments.of(9, mean, a @ cov @ a)
+    assert frechet_distance(one, two) == pytest.approx(wanted, rel=1e-6)
+    assert frechet_distance(two, one) == pytest.approx(wanted, rel=1e-6)
+    # And of samples: the distance of large sets tends to that of what they are drawn from.
+    if d == 2:
+        x = torch.randn(200_000, 2, generator=generator(), dtype=torch.float64) @ torch.linalg.cholesky(cov).T
+        assert frechet_distance(moments(x), moments(x @ a + mean)) == pytest.approx(wanted, rel=0.02)
+
+
 @pytest.mark.parametrize(("n", "d"), [(500, 64), (20, 64), (100, 256)])
 def test_frechet_of_a_set_to_itself_is_zero_also_with_fewer_vectors_than_features(n: int, d: int) -> None:
     found = moments(features(n, d))
@@ -222,6 +234,9 @@ def test_frechet_refuses_moments_that_are_not_sound() -> None:
     negative = Moments.of(50, good.mean, -2 * good.cov)
     with pytest.raises(ZooError, match="not sound"):
         frechet_distance(good, negative)
+    huge = moments(1e160 * features(50, 3))  # finite, and their squares are not
+    with pytest.raises(ZooError, match="too large to be squared"):
+        frechet_distance(good, huge)
 
 
 # Extractors
@@ -313,118 +328,6 @@ def test_the_classifier_reads_mnist(classifier: PinnedClassifier, name: str, lea
     data = load_dataset(name, DataOptions(download=False), {s.name: s for s in bundled_sources()})
     assert json.loads(RECORD.read_text())["dataset_digests"][name] == data.digest
     assert (classifier.classify(data.test.images).argmax(1) == data.test.labels).double().mean() >= least
-
-
-# Inception, with random weights in torch-fidelity's format
-
-
-@pytest.fixture(scope="module")
-def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Untrained(FeatureExtractorInceptionV3):  # type: ignore[misc]
-        def load_state_dict(self, *args: object, **kwargs: object) -> None:
-            pass
-
-    empty = io.BytesIO()
-    torch.save({}, empty)
-    empty.seek(0)
-    torch.manual_seed(0)
-    net = Untrained("inception-v3-compat", ["2048"], feature_extractor_weights_path=empty)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)  # so that the features are of order one, not dying out
-        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
-            module.running_mean.normal_(0, 0.1)
-    path = tmp_path_factory.mktemp("weights") / "random.pth"
-    torch.save(net.state_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def random_inception(random_weights: Path) -> Inception:
-    return Inception(random_weights, expect_digest=None)
-
-
-def test_inception_is_torch_fidelitys(random_weights: Path, random_inception: Inception) -> None:
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    oracle = FeatureExtractorInceptionV3("oracle", ["2048"], feature_extractor_weights_path=str(random_weights))
-    for side, channels in ((28, 1), (32, 3), (64, 3)):
-        images = pictures(1, channels, side)
-        (wanted,) = oracle(images.expand(-1, 3, -1, -1).contiguous())
-        found = random_inception(images)
-        assert found.shape == (1, 2048)
-        assert wanted.std() > 0.1  # a dead network would agree with anything
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_only_the_original_weights_are_called_fid(random_inception: Inception) -> None:
-    assert score_name(Inception()) == "FID"
-    assert score_name(random_inception) == "FD-inception"
-    assert score_name(PinnedClassifier()) == "FD-classifier"
-
-    class Impostor(Projection):
-        name = "inception"
-
-    assert score_name(Impostor(inception.DIGEST)) == "FD-inception"
-
-
-def test_inception_that_cannot_be_fetched_says_what_to_do(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
-        assert kwargs["timeout"]
-        raise urllib.error.URLError("no network")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    assert "not on this machine" in (Inception().available() or "")
-    with pytest.raises(ZooError) as caught:
-        Inception()(pictures(1, 3, 32))
-    message = str(caught.value)
-    place = str(own_cache / "weights" / inception.FILE)
-    for part in (
-        inception.FILE,
-        inception.URL,
-        inception.DIGEST,
-        place,
-        "`--extractor classifier`",
-        "no network",
-    ):
-        assert part in message
-    assert "\n" not in message
-
-
-def test_inception_refuses_other_weights_wherever_they_come_from(
-    monkeypatch: pytest.MonkeyPatch, own_cache: Path, random_weights: Path
-) -> None:
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *a, **k: io.BytesIO(b"an error page"))
-    with pytest.raises(ZooError, match="gave a file with SHA-256"):
-        Inception()(pictures(1, 3, 32))
-    assert not list((own_cache / "weights").iterdir())
-    monkeypatch.setenv("ZOO_INCEPTION_WEIGHTS", str(random_weights))
-    assert Inception().available() is None
-    with pytest.raises(ZooError, match="has SHA-256"):
-        Inception()(pictures(1, 3, 32))
-    monkeypatch.setenv("ZOO_INCEPTION_WEIGHTS", str(random_weights) + ".not")
-    with pytest.raises(ZooError, match="is not a file"):
-        Inception()(pictures(1, 3, 32))
-
-
-class _Trap:
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return open, (self.path, "w")
-
-
-def test_inception_runs_no_code_from_its_weights(tmp_path: Path) -> None:
-    torch.save({"fc.bias": _Trap(str(tmp_path / "sprung"))}, tmp_path / "trap.pth")
-    torch.save({"fc.bias": torch.zeros(3)}, tmp_path / "few.pth")
-    (tmp_path / "noise.pth").write_bytes(b"noise")
-    for name in ("trap.pth", "few.pth", "noise.pth"):
-        with pytest.raises(ZooError, match="does not hold torch-fidelity's Inception weights"):
-            Inception(tmp_path / name, expect_digest=None)(pictures(1, 3, 32))
-    assert not (tmp_path / "sprung").exists()
 
 
 # The protocol
@@ -626,13 +529,25 @@ def test_generated_pictures_are_rounded_not_cut_and_do_not_wrap() -> None:
 # The room
 
 
+def _imported(code: str, *modules: str) -> str:
+    """Which of ``modules`` a fresh interpreter has imported after ``code``."""
+    code = f"import sys\n{code}\nprint([m for m in {modules!r} if m in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_the_room_is_imported_without_the_oracles() -> None:
-    code = (
-        "import sys, zoo.evaluation;"
-        "print([m for m in ('torchvision', 'torch_fidelity', 'torchmetrics') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    whole = "import zoo.evaluation\nfor name in zoo.evaluation.__all__: getattr(zoo.evaluation, name)"
+    assert _imported(whole, "torch", "torchvision", "torch_fidelity", "torchmetrics", "timm") == "['torch']"
+
+
+def test_what_a_score_means_is_told_without_torch() -> None:
+    code = """
+from zoo.evaluation.metrics import metric_of
+from zoo.evaluation import Protocol, metric_of as same
+from zoo.evaluation.protocol import METRICS
+assert metric_of("FID").better == "lower" and same is metric_of
+"""
+    assert _imported(code, "torch", "numpy", "scipy") == "[]"
 
 
 def test_the_classifier_is_one() -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 import prdc as oracle
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from zoo.errors import ZooError
 from zoo.evaluation import distances as of_distances
 from zoo.evaluation import kid, memorisation, prdc
-from zoo.evaluation.distances import kth_neighbour, nearest, squared_blocks
+from zoo.evaluation.distances import kth_neighbour, nearest, squared_blocks, squared_pixel_blocks
 from zoo.evaluation.kept import Kept, drawn
 
 
@@ -57,6 +59,37 @@ def test_distances_far_from_zero_keep_their_digits_and_copies_are_at_zero() -> N
     near, far = (torch.cat([b for _, b in squared_blocks(v, v)]) for v in (x - 1e4, x))
     torch.testing.assert_close(far, near, rtol=1e-6, atol=1e-9)
     assert float(far.diagonal().abs().max()) == 0
+
+
+@pytest.mark.parametrize("d", [784, 1024, 3000])
+@pytest.mark.usefixtures("small_blocks")
+def test_distances_of_pixels_are_exact_whole_numbers(d: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (30, d), generator=random, dtype=torch.uint8)
+    y = torch.randint(0, 256, (40, d), generator=random, dtype=torch.uint8)
+    # The largest sums that there can be, and odd ones among them: beyond 2²⁴ float32 would round these.
+    x[0], y[0], y[1] = 0, 0, 255
+    x[1:9], y[2:9] = x[1:9] & 1, y[2:9] & 1
+    seen: list[str] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(function, "__name__", "") in ("matmul", "__matmul__"):
+                seen.append(torch.backends.mkldnn.matmul.fp32_precision)
+            return function(*args, **(kwargs or {}))
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")  # bfloat16 where a processor has it: not whole, not exact
+    try:
+        with Watch():
+            found = torch.cat([block for _, block in squared_pixel_blocks(x, y)])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert set(seen) == {"ieee"}
+    wanted = (x.long()[:, None] - y.long()).square().sum(2)
+    assert torch.equal(found, wanted.double())
+    with pytest.raises(ZooError, match="a picture against"):
+        next(squared_pixel_blocks(x, y[:, 1:]))
 
 
 # KID

@@ -37,6 +37,8 @@ from zoo.evaluation import (
     protocol,
 )
 from zoo.evaluation import codes as of_codes
+from zoo.run.scoring import Scorer, as_json
+from zoo.run.trained import load
 
 
 @pytest.fixture(autouse=True)
@@ -243,6 +245,53 @@ def test_eval_repeats_the_runs_scores_and_adds_to_them(cli: Command, runs: Path,
     for part in ("KID-classifier", "memorisation ratio", "fingerprint", "100 subsets"):
         assert part in done.out
     assert cli("compare", runs / "vae", tmp_path / "full.json").status == 0
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_eval_adds_the_likelihood_by_annealing_where_asked(
+    cli: Command, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = full.annealed_log_likelihood
+    monkeypatch.setattr(full, "annealed_log_likelihood", lambda density, x: real(density, x, steps=20, leapfrog=3))
+    done = cli("eval", runs / "vae", "--ais", "3", "--out", tmp_path / "ais.json")
+    assert done.status == 0, done.err
+    found = json.loads((tmp_path / "ais.json").read_text())
+    name = "log-likelihood (Bernoulli, binarised; AIS, 1000 steps, 16 chains, 3 images)"
+    assert found["scores"][name] < 0
+    assert found["scores"][f"{name} standard error"] > 0
+    assert "annealed" in metric_of(name).help
+    assert metric_of(name).better == "higher"
+    result = json.loads((runs / "vae" / "result.json").read_text())
+    assert found["fingerprint"] == result["fingerprint"]  # what a row was not asked for does not keep it from others
+    cli("eval", runs / "vae", "--ais", "3", "--metrics", "quick").refused(2, "--metrics full")
+    cli("eval", "--images", tmp_path, "--dataset", "digits", "--ais", "3").refused(2, "have no likelihood")
+
+
+def test_ais_is_na_without_a_density_and_refused_where_it_cannot_be(digits: Dataset) -> None:
+    images = digits.test.images[:50]
+    values = score(images, digits, Counting(), ais=2).values
+    assert values["log-likelihood (AIS)"] is None
+    for wrong, metrics in ((65, "full"), (-1, "full"), (2, "quick")):
+        with pytest.raises(UsageError, match=f"ais: {wrong} is not allowed; must be from 0 to 64"):
+            evaluate_images([images], digits, Counting(), 50, metrics=metrics, ais=wrong)
+
+
+def test_one_scorer_serves_run_and_eval_and_images(runs: Path, digits: Dataset) -> None:
+    trained = load(runs / "vae")
+    result = json.loads((runs / "vae" / "result.json").read_text())
+    scorer = Scorer("classifier", digits, print)
+    assert scorer.score(trained)["scores"] == result["scores"]
+    assert as_json(scorer.evaluate(trained))["fingerprint"] == result["fingerprint"]
+    by_class = digits.test.images[digits.test.labels.argsort()]
+    some = Scorer("classifier", digits, print, 100).evaluate_images(by_class, torch.device("cpu"))
+    assert some.protocol.n_generated == 100
+    assert some.class_shares is not None
+    assert min(some.class_shares) > 0  # not the first hundred of a sorted folder, but some of all
+    with pytest.raises(UsageError, match="n: 900 is not allowed; there are 500 images"):
+        Scorer("classifier", digits, print, 900).evaluate_images(digits.test.images, torch.device("cpu"))
+    with pytest.raises(UsageError, match="nothing to score without features"):
+        Scorer("none", digits, print).evaluate(trained)
+    assert Scorer("none", digits, print).score(trained)["fingerprint"] is None
 
 
 @pytest.mark.usefixtures("toys")

@@ -240,6 +240,13 @@ def test_the_parzen_window_is_scikit_learns() -> None:
     assert found.log_likelihood == pytest.approx(wanted[best].score(x.numpy()) / 80, rel=1e-9)
 
 
+def test_the_parzen_window_of_pixels_is_that_of_the_unit_interval() -> None:
+    images = [torch.randint(0, 256, (n, 30), generator=generator(n), dtype=torch.uint8) for n in (50, 20, 40)]
+    found, wanted = parzen(*images), parzen(*(x.double() / 255 for x in images))
+    assert found.bandwidth == wanted.bandwidth
+    assert found.log_likelihood == pytest.approx(wanted.log_likelihood, rel=1e-12)
+
+
 def test_the_parzen_window_at_its_edges() -> None:
     one = parzen(torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 2), (0.5,))
     assert (one.log_likelihood, one.standard_error) == (pytest.approx(-math.log(2 * math.pi * 0.25)), 0)

@@ -15,10 +15,8 @@ from rich.table import Table
 from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from zoo.data import Dataset
-    from zoo.evaluation import Extractor, Scores
+    from zoo.evaluation import Scores
 
 __all__ = ["compare", "evaluate"]
 
@@ -34,6 +32,13 @@ __all__ = ["compare", "evaluate"]
 @click.option(
     "--metrics", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="quick: as zoo run."
 )
+@click.option(
+    "--ais",
+    type=click.IntRange(0, 64),
+    default=0,
+    metavar="N",
+    help="Also the likelihood of N test images, at most 64, by annealed importance sampling: minutes.",
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Data root; default the run's own, or $ZOO_DATA.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where.")
 @click.option(
@@ -47,6 +52,7 @@ def evaluate(
     extractor: str | None,
     n: int | None,
     metrics: str,
+    ais: int,
     data_dir: Path | None,
     device: str,
     out: Path | None,
@@ -59,13 +65,15 @@ def evaluate(
         raise UsageError("dataset: goes with --images, and --images needs it; a run knows its own")
     if out is not None and out.suffix != ".json":
         raise UsageError(f"out: {str(out)!r} is not allowed; must end in .json")
+    if ais and (run is None or metrics != "full"):
+        raise UsageError("ais: goes with a run and --metrics full; images alone have no likelihood")
     if run is not None:
-        facts, scores, used, data = _score_run(run, extractor, n, metrics, data_dir, device)
-        target: Path | None = out or run / f"eval-{used.name}.json"
+        facts, scores, data, name = _score_run(run, extractor, n, metrics, ais, data_dir, device)
+        target: Path | None = out or run / f"eval-{name}.json"
     else:
         assert images is not None
         assert dataset is not None
-        facts, scores, used, data = _score_images(images, dataset, extractor or "auto", n, metrics, data_dir, device)
+        facts, scores, data = _score_images(images, dataset, extractor or "auto", n, metrics, data_dir, device)
         target = out
     from zoo.cli.progress import scores_table
 
@@ -113,75 +121,42 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=200)
 
 
-_Scored = tuple[dict[str, Any], "Scores", "Extractor", "Dataset"]
-
-
 def _score_run(
-    run: Path, extractor: str | None, n: int | None, metrics: Any, data_dir: Path | None, device: str
-) -> _Scored:
+    run: Path, extractor: str | None, n: int | None, metrics: Any, ais: int, data_dir: Path | None, device: str
+) -> tuple[dict[str, Any], Scores, Dataset, str]:
     import attrs
 
-    from zoo.cli.judged import codes_of, density_of
-    from zoo.data import to_uint8, to_unit
-    from zoo.evaluation import evaluate
-    from zoo.run import TrainedAutoencoder, load
+    from zoo.run import load
     from zoo.run.folder import RunFolder
+    from zoo.run.scoring import Scorer
     from zoo.run.train import choose_device, load_data
 
     trained = load(run).to(choose_device(device))
     settings = RunFolder(run).settings()
     data = load_data(attrs.evolve(settings, data_dir=str(data_dir)) if data_dir else settings)
     name = extractor or ("auto" if settings.extractor == "none" else settings.extractor)
-    features = _extractor(name, data).to(trained.device)
-
-    def reconstruct(x: Tensor) -> Tensor:
-        assert isinstance(trained, TrainedAutoencoder)
-        return to_uint8(trained.reconstruct(to_unit(x))).cpu()
-
-    full = metrics == "full"
-    scores = evaluate(
-        lambda count: to_uint8(trained.sample(count)).cpu(),
-        data,
-        features,
-        n=n or settings.samples,
-        reconstruct=reconstruct if isinstance(trained, TrainedAutoencoder) else None,
-        metrics=metrics,
-        codes=codes_of(trained) if full else None,
-        density=density_of(trained, data) if full else None,
-    )
+    scores = Scorer(name, data, _note, n or settings.samples, metrics=metrics, ais=ais).evaluate(trained)
     facts = {"model": settings.model, "dataset": data.name, "seed": settings.seed}
-    return facts, scores, features, data
+    return facts, scores, data, scores.protocol.extractor
 
 
 def _score_images(
     images: Path, dataset: str, extractor: str, n: int | None, metrics: Any, data_dir: Path | None, device: str
-) -> _Scored:
-    import torch
-
-    from zoo.cli.judged import read_images
+) -> tuple[dict[str, Any], Scores, Dataset]:
     from zoo.data import DataOptions, load_dataset
-    from zoo.evaluation import evaluate_images
+    from zoo.evaluation import read_images
     from zoo.registry import registry
+    from zoo.run.scoring import Scorer
     from zoo.run.train import choose_device
 
     data = load_dataset(dataset, DataOptions(data_dir=data_dir), registry().sources())
-    features = _extractor(extractor, data).to(choose_device(device))
-    found = read_images(images, data)
-    if n is not None and n > len(found):
-        raise UsageError(f"n: {n} is not allowed; {images} holds {len(found)} images")
-    if n is not None:  # any n of them, not the first: folders are often sorted by class
-        found = found[torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:n]]
-    scores = evaluate_images(torch.split(found, 500), data, features, len(found), metrics=metrics)
-    return {"images": str(images), "dataset": data.name}, scores, features, data
+    scorer = Scorer(extractor, data, _note, n, metrics=metrics)
+    scores = scorer.evaluate_images(read_images(images, data.shape, data.name), choose_device(device))
+    return {"images": str(images), "dataset": data.name}, scores, data
 
 
-def _extractor(name: str, data: Dataset) -> Extractor:
-    from zoo.run.scoring import choose_extractor
-
-    found = choose_extractor(name, data.shape[0], lambda text: click.echo(f"note: {text}", err=True))
-    if found is None:
-        raise UsageError("extractor: 'none' is not allowed; there is nothing to score without features")
-    return found
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
 
 
 def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str, data: Dataset) -> None:
@@ -192,17 +167,13 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
     import zoo
     from zoo.run.folder import write_atomically
     from zoo.run.pictures import save_pairs
+    from zoo.run.scoring import as_json
 
-    found = scores.to_dict()
     content = {
         "format": 1,
         **facts,
         "metrics": metrics,
-        "scores": found["values"],
-        "protocol": found["protocol"],
-        "fingerprint": found["fingerprint"],
-        "class_shares": found["class_shares"],
-        "evaluation_seconds": round(scores.seconds, 3),
+        **as_json(scores),
         "provenance": {
             "zoo": zoo.__version__,
             "torch": torch.__version__,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "doctor", "game_table", "list_", "show"]
 
-_KINDS = ("models", "datasets", "extractors", "plugins")
+_KINDS = ("models", "datasets", "extractors", "families", "plugins")
 
 
 def _console() -> Console:
@@ -35,7 +35,7 @@ def _summary(thing: object) -> str:
 @click.command("list")
 @click.argument("kind", type=click.Choice(_KINDS), default="models")
 def list_(kind: str) -> None:
-    """List models, datasets, extractors or plugins."""
+    """List models, data sets, extractors, families of networks or plugins."""
     from zoo.registry import registry
 
     found = registry()
@@ -57,6 +57,11 @@ def list_(kind: str) -> None:
             table.add_column(title)
         for name, extractor in found.extractors.items():
             table.add_row(name, escape(_summary(extractor.value)), escape(extractor.plugin.package))
+    elif kind == "families":
+        for title in ("family of networks", "what", "package"):
+            table.add_column(title)
+        for name, family in found.families.items():
+            table.add_row(name, escape(_summary(family.value)), escape(family.plugin.package))
     else:
         for title in ("plugin", "package", "version", "state"):
             table.add_column(title)
@@ -99,6 +104,9 @@ def show(model: str) -> None:
     for info in options_of(cls).values():
         options.add_row(info.flag, escape(str(info.default)), escape(info.help), escape(info.allows))
     console.print(options)
+    for name, preset in cls.presets.items():
+        console.print(f"\n[bold]--preset {escape(name)}[/bold]")
+        console.print("  " + escape(", ".join(f"{k} {str(v).lower() if v is True else v}" for k, v in preset.items())))
     if cls.deviations:
         console.print("\n[bold]deviations from the paper[/bold]")
         for what, why in cls.deviations.items():

@@ -11,6 +11,9 @@ import click
 
 import zoo
 from zoo.cli import evaluate, inspect, produce
+from zoo.cli.bench import bench
+from zoo.cli.leaderboard import leaderboard
+from zoo.cli.new import new
 from zoo.cli.run import RunCommand
 from zoo.errors import ZooError, unknown_name
 
@@ -54,7 +57,10 @@ for command in (
     produce.encode,
     evaluate.evaluate,
     evaluate.compare,
+    bench,
+    leaderboard,
     inspect.check,
+    new,
     inspect.doctor,
 ):
     cli.add_command(command)

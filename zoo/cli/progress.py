@@ -37,10 +37,11 @@ class PlainReporter:
         return None
 
     def started(self, settings: RunSettings, folder: Path, total_images: int, begin: int) -> None:
+        length = "" if settings.epochs is None else f"{settings.epochs} epochs, "
         verb = f"resumes at {begin:,} of" if begin else "trains on"
         self._print(
             f"{settings.model} {verb} {total_images:,} images of {settings.dataset} "
-            f"({settings.epochs} epochs, batch {settings.batch}, seed {settings.seed}) -> {folder}"
+            f"({length}batch {settings.batch}, seed {settings.seed}) -> {folder}"
         )
         self._total, self._begin = total_images, begin
         self._since = self._last = time.perf_counter()
@@ -160,6 +161,9 @@ def _written(folder: Path) -> list[str]:
         "result.json",
         "samples.png",
         "reconstructions.png",
+        "interpolations.png",
+        "neighbours.png",
+        "class_samples.png",
         "curves.png",
         "model.safetensors",
         "metrics.jsonl",

@@ -16,7 +16,7 @@ from zoo.options import OptionInfo
 
 __all__ = ["RunCommand"]
 
-_OWN = ("out", "resume", "config")
+_OWN = ("out", "resume", "config", "preset")
 
 
 class RunCommand(click.Command):
@@ -104,6 +104,7 @@ def _parameters() -> list[click.Parameter]:
         click.Option(["--out"], metavar="DIR", help="Run folder; default runs/MODEL-DATASET-seedK."),
         click.Option(["--resume"], is_flag=True, help="Continue the run in the folder, to the same bits."),
         click.Option(["--config"], metavar="FILE", help="Take settings from a config.toml; flags go before it."),
+        click.Option(["--preset"], metavar="NAME", help="Settings by name, such as paper; flags go before them."),
     ]
 
 
@@ -133,6 +134,7 @@ def _run(ctx: click.Context, /, **values: Any) -> None:
         train(
             values["model"],
             config=values["config"],
+            preset=values["preset"],
             out=values["out"],
             resume=values["resume"],
             report=report,

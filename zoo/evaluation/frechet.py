@@ -52,6 +52,8 @@ def frechet_distance(reference: Reference | Moments, moments: Moments) -> float:
     if len(real.mean) != len(moments.mean):
         raise ZooError(f"moments: {len(moments.mean)} features, but the reference has {len(real.mean)}")
     product = reference.root @ moments.cov @ reference.root
+    if not bool(torch.isfinite(product).all()):
+        raise ZooError("Fréchet distance: the covariances are not finite; the features are too large to be squared")
     eigenvalues = torch.linalg.eigvalsh((product + product.T) / 2)
     traces = float(real.cov.trace() + moments.cov.trace())
     shift = float((real.mean - moments.mean).square().sum())

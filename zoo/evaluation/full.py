@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.evaluation import codes as of_codes
+from zoo.evaluation.annealed import CHAINS, STEPS, annealed_log_likelihood
 from zoo.evaluation.balls import CAP, NEIGHBOURS, prdc
 from zoo.evaluation.codes import Codes
 from zoo.evaluation.copies import memorisation
@@ -94,7 +95,7 @@ def sample_scores(kept: Kept, data: Data, extractor: Extractor, kid_name: str) -
     copied = memorisation(features, gallery.train, gallery.test_to_train())
 
     def pixels(x: Tensor, most: int) -> Tensor:
-        return (x[drawn(len(x), most).to(x.device)].flatten(1).float() / 255).to(extractor.device)
+        return x[drawn(len(x), most).to(x.device)].flatten(1).to(extractor.device)
 
     # Two seeds that are the same would be no harm: these are pictures of another split.
     window = parzen(pixels(images, CAP), pixels(train, VALIDATION), pixels(test, CAP))
@@ -149,16 +150,27 @@ def code_scores(codes: Codes | None, data: Data, batch: int, seed: int) -> Value
     return values
 
 
-def density_scores(density: Density | None, data: Data, seed: int, chunk: int = 100) -> Values:
-    """The importance-weighted bound and its standard error, under the observation model's name; n/a without one."""
+def density_scores(density: Density | None, data: Data, seed: int, chunk: int = 100, ais: int = 0) -> Values:
+    """The importance-weighted bound and its standard error, under the observation model's name; n/a without one.
+
+    With ``ais``, the likelihood by annealed importance sampling too, of that many of the same images. It is no part of
+    the protocol, so its name says how it was measured.
+    """
     if density is None:
-        return {"log-likelihood": None}
+        return dict.fromkeys(["log-likelihood", "log-likelihood (AIS)"] if ais else ["log-likelihood"])
     test = data.test.images
-    images = test[drawn(len(test), IMAGES).to(test.device)]
+    x = observed(test[drawn(len(test), IMAGES).to(test.device)], density.observation)
     with seeded(seed):
-        found = log_likelihood(density, observed(images, density.observation), chunk=chunk)
+        found = log_likelihood(density, x, chunk=chunk)
     name = f"log-likelihood ({density.observation})"
-    return {name: found.mean, f"{name} standard error": found.standard_error}
+    values: Values = {name: found.mean, f"{name} standard error": found.standard_error}
+    if ais:
+        with seeded(seed):
+            annealed = annealed_log_likelihood(density, x[:ais])
+        how = f"AIS, {STEPS} steps, {CHAINS} chains, {min(ais, len(x))} images"
+        name = f"log-likelihood ({density.observation}; {how})"
+        values |= {name: annealed.mean, f"{name} standard error": annealed.standard_error}
+    return values
 
 
 @torch.no_grad()

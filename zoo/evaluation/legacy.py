@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.evaluation.distances import checked, squared_blocks
+from zoo.evaluation.distances import checked, squared_blocks, squared_pixel_blocks
 
 __all__ = ["BANDWIDTHS", "ClassifierScore", "Parzen", "parzen", "parzen_log_likelihood"]
 
@@ -67,7 +67,10 @@ class Parzen:
 
 
 def parzen_log_likelihood(x: Tensor, centres: Tensor, bandwidth: float) -> Tensor:
-    """Log (1/M) Σⱼ N(xᵢ; cⱼ, σ²I) of each x (N, d) given centres (M, d): float64 (N,), in nats."""
+    """Log (1/M) Σⱼ N(xᵢ; cⱼ, σ²I) of each x (N, d) given centres (M, d): float64 (N,), in nats.
+
+    Where both are uint8 they are taken in units of 1/255, as is σ.
+    """
     return _many(x, centres, (bandwidth,))[0]
 
 
@@ -78,7 +81,7 @@ def parzen(generated: Tensor, validation: Tensor, test: Tensor, bandwidths: tupl
     Goodfellow et al., arXiv:1406.2661, and Makhzani et al., arXiv:1511.05644.
 
     Args:
-        generated: pixels in [0, 1], with shape (M, d).
+        generated: pixels in [0, 1], or all three as uint8, with shape (M, d).
         validation: the images that choose σ, no test images among them, (V, d).
         test: the images that are judged, (N, d).
         bandwidths: the σ to choose from.
@@ -93,10 +96,12 @@ def parzen(generated: Tensor, validation: Tensor, test: Tensor, bandwidths: tupl
 
 
 def _many(x: Tensor, centres: Tensor, bandwidths: tuple[float, ...]) -> Tensor:
+    pixels = x.dtype == centres.dtype == torch.uint8
+    blocks, unit = (squared_pixel_blocks, 255.0) if pixels else (squared_blocks, 1.0)
     found = torch.empty(len(bandwidths), len(x), dtype=torch.float64, device=x.device)
-    for rows, block in squared_blocks(x, centres):
+    for rows, block in blocks(x, centres):
         for i, sigma in enumerate(bandwidths):
-            found[i, rows] = torch.logsumexp(block * (-0.5 / sigma**2), 1)
+            found[i, rows] = torch.logsumexp(block * (-0.5 / (sigma * unit) ** 2), 1)
     d, m = x.shape[1], len(centres)
     constants = torch.tensor([-0.5 * d * math.log(2 * math.pi * s * s) for s in bandwidths], dtype=torch.float64)
     return found + (constants - math.log(m)).to(found.device)[:, None]

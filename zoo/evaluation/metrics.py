@@ -46,6 +46,7 @@ _METRICS: tuple[tuple[str, str, Better], ...] = (
     ("active units", "dimensions of the code that vary with the image by more than 0.01", "neither"),
     ("cycle error", "code to image to code, over the code's variance", "lower"),
     (r"log-likelihood.* standard error", "its standard error over images", "neither"),
+    (r"log-likelihood.*AIS.*", "by annealed importance sampling, nats an image", "higher"),
     (r"log-likelihood.*", "importance-weighted bound, nats an image", "higher"),
     (r"Parzen.*", "nats an image under windows on the generated ones; legacy, do not rank by it", "neither"),
     (r"classifier score.*", "the inception score with this classifier; legacy, do not rank by it", "neither"),

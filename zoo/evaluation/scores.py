@@ -21,7 +21,7 @@ from zoo.evaluation.inception import DIGEST as INCEPTION_DIGEST
 from zoo.evaluation.inception import Inception
 from zoo.evaluation.kept import Kept
 from zoo.evaluation.legacy import ClassifierScore
-from zoo.evaluation.likelihood import Density
+from zoo.evaluation.likelihood import IMAGES, Density
 from zoo.evaluation.moments import Moments
 from zoo.evaluation.protocol import Protocol, versions
 from zoo.evaluation.reference import reference_moments
@@ -78,6 +78,7 @@ def evaluate(
     metrics: Literal["quick", "full"] = "quick",
     codes: Codes | None = None,
     density: Density | None = None,
+    ais: int = 0,
     batch: int = 500,
     bn_mode: str = "running",
     seed: int = 0,
@@ -95,6 +96,7 @@ def evaluate(
         metrics: ``quick`` or ``full``; see `evaluate_images`. What both have is the same in both.
         codes: encoder, decoder and prior, where there is an encoder; used by ``full`` alone.
         density: posterior and likelihood, where there are both; used by ``full`` alone.
+        ais: how many test images, at most 64, get a likelihood by annealed importance sampling too; by ``full`` alone.
         batch: how many to generate, to encode and to reconstruct at a time.
         bn_mode: recorded in the protocol; see `Protocol`.
         seed: recorded in the protocol; see `Protocol`.
@@ -117,6 +119,7 @@ def evaluate(
             metrics=metrics,
             codes=codes,
             density=density,
+            ais=ais,
             batch=batch,
             bn_mode=bn_mode,
             seed=seed,
@@ -133,6 +136,7 @@ def evaluate_images(
     metrics: Literal["quick", "full"] = "quick",
     codes: Codes | None = None,
     density: Density | None = None,
+    ais: int = 0,
     batch: int = 500,
     bn_mode: str = "running",
     seed: int = 0,
@@ -163,6 +167,8 @@ def evaluate_images(
         raise UsageError(f"n: {n} is not allowed; must be at least {least}")
     if metrics not in ("quick", "full"):
         raise UsageError(f"metrics: {metrics!r} is not allowed; must be 'quick' or 'full'")
+    if not 0 <= ais <= IMAGES or (ais and metrics == "quick"):
+        raise UsageError(f"ais: {ais} is not allowed; must be from 0 to {IMAGES}, and 0 where metrics is 'quick'")
     name = score_name(extractor)
 
     def reference(images: Tensor, split: str) -> Reference:
@@ -208,7 +214,8 @@ def evaluate_images(
         values.update(found_values)
         values["classifier score (legacy)"] = None if counts is None else opinion.value()
         values.update(code_scores(codes, dataset, batch, seed))
-        values.update(density_scores(density, dataset, seed, 100 if extractor.device.type == "cpu" else 5000))
+        chunk = 100 if extractor.device.type == "cpu" else 5000
+        values.update(density_scores(density, dataset, seed, chunk, ais))
     protocol = Protocol(
         extractor=extractor.name,
         extractor_digest=extractor.digest,

@@ -18,7 +18,10 @@ from torch import Tensor
 from zoo.errors import UsageError, ZooError
 from zoo.run.settings import RunSettings, differences
 
-__all__ = ["RunFolder", "write_atomically"]
+__all__ = ["OURS", "RunFolder", "write_atomically"]
+
+OURS = (".lock", ".bench.lock", ".progress.json", ".progress.tmp", "log.txt", "failed.json")
+"""What may lie in a folder before it is a run's: locks, and what ``zoo bench`` keeps of a run that broke at once."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -131,7 +134,7 @@ class RunFolder:
         # Before anything is written, the lock included: it may be somebody's holiday photos.
         if self.config.is_file() or not self.path.is_dir():
             return
-        foreign = sorted(p.name for p in self.path.iterdir() if p.name != ".lock" and not _is_leftover(p.name))
+        foreign = sorted(p.name for p in self.path.iterdir() if p.name not in OURS and not _is_leftover(p.name))
         if foreign:
             raise UsageError(
                 f"out: {self.path} is not empty and is no run folder ({', '.join(foreign[:3])}); choose another --out"
@@ -234,7 +237,7 @@ class RunFolder:
 
 
 def _is_leftover(name: str) -> bool:
-    return name.startswith(".config.toml.") and name.endswith(".tmp")
+    return name.startswith((".config.toml.", ".failed.json.")) and name.endswith(".tmp")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

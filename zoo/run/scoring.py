@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from zoo.data import Dataset, to_uint8, to_unit
-from zoo.errors import ZooError
-from zoo.evaluation import Extractor, Inception, PinnedClassifier, evaluate
+from zoo.data import Dataset
+from zoo.errors import UsageError, ZooError
+from zoo.evaluation import Extractor, Inception, PinnedClassifier, Scores, evaluate, evaluate_images
+from zoo.evaluation.precision import full_precision
 from zoo.registry import registry
+from zoo.run.abilities import codes_of, density_of, generate_of, reconstruct_of
 from zoo.run.trained import Trained, TrainedAutoencoder
 
-__all__ = ["Scorer", "choose_extractor", "metrics_line"]
+__all__ = ["Scorer", "as_json", "choose_extractor", "metrics_line"]
 
 
 def metrics_line(
@@ -65,43 +68,81 @@ def _ready(extractor: Extractor) -> Extractor:
 
 
 class Scorer:
-    """Scores trained models on one data set under one protocol.
+    """Scores trained models on one data set under one protocol: for ``zoo run`` and for ``zoo eval`` alike.
 
     Arguments:
         extractor: as ``--extractor`` names it.
         data: the data set.
         note: who is told what is left out and why.
         n: how many images are generated; None is the protocol's default for the data set.
+        metrics: ``quick`` or ``full``, see `zoo.evaluation.evaluate_images`.
+        ais: how many test images get a likelihood by annealed importance sampling too, with ``full``.
     """
 
-    def __init__(self, extractor: str, data: Dataset, note: Callable[[str], None], n: int | None = None) -> None:
-        self.data, self.n = data, n
+    def __init__(
+        self,
+        extractor: str,
+        data: Dataset,
+        note: Callable[[str], None],
+        n: int | None = None,
+        *,
+        metrics: Literal["quick", "full"] = "quick",
+        ais: int = 0,
+    ) -> None:
+        self.data, self.n, self.metrics, self.ais = data, n, metrics, ais
         self.extractor = choose_extractor(extractor, data.shape[0], note)
 
+    def evaluate(self, trained: Trained) -> Scores:
+        """The scores of a trained model, on the device that it is on.
+
+        Raises:
+            UsageError: where the extractor is ``none``.
+        """
+        full = self.metrics == "full"
+        with full_precision():  # the model too: TF32 would make other images on another device
+            return evaluate(
+                partial(generate_of, trained),
+                self.data,
+                self._features(trained.device),
+                n=self.n,
+                reconstruct=partial(reconstruct_of, trained) if isinstance(trained, TrainedAutoencoder) else None,
+                metrics=self.metrics,
+                codes=codes_of(trained) if full else None,
+                density=density_of(trained) if full else None,
+                ais=self.ais,
+            )
+
+    def evaluate_images(self, images: Tensor, device: torch.device) -> Scores:
+        """The scores of anyone's images, uint8 (N, C, H, W): of ``n`` of them where they are more.
+
+        Raises:
+            UsageError: where they are fewer than ``n``, or the extractor is ``none``.
+        """
+        if self.n is not None and self.n > len(images):
+            raise UsageError(f"n: {self.n} is not allowed; there are {len(images)} images")
+        if self.n is not None:  # any n of them, not the first: folders are often sorted by class
+            images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: self.n]]
+        parts = torch.split(images, 500)
+        return evaluate_images(parts, self.data, self._features(device), len(images), metrics=self.metrics)
+
     def score(self, trained: Trained) -> dict[str, Any]:
-        """``scores``, ``protocol``, ``fingerprint`` and ``class_shares`` of a trained model, as JSON holds them."""
+        """A model's `evaluate` as JSON holds it, see `as_json`; without an extractor, empty."""
         if self.extractor is None:
             return {"scores": {}, "protocol": None, "fingerprint": None, "class_shares": None}
+        return as_json(self.evaluate(trained))
 
-        def generate(n: int) -> Tensor:
-            return to_uint8(trained.sample(n)).cpu()
+    def _features(self, device: torch.device) -> Extractor:
+        if self.extractor is None:
+            raise UsageError("extractor: 'none' is not allowed; there is nothing to score without features")
+        return self.extractor.to(device)
 
-        def reconstruct(x: Tensor) -> Tensor:
-            assert isinstance(trained, TrainedAutoencoder)
-            return to_uint8(trained.reconstruct(to_unit(x))).cpu()
 
-        can_encode = isinstance(trained, TrainedAutoencoder)
-        found = evaluate(
-            generate,
-            self.data,
-            self.extractor.to(trained.device),
-            n=self.n,
-            reconstruct=reconstruct if can_encode else None,
-        )
-        return {
-            "scores": found.values,
-            "protocol": found.protocol.to_dict(),
-            "fingerprint": found.protocol.fingerprint,
-            "class_shares": found.class_shares,
-            "evaluation_seconds": round(found.seconds, 3),
-        }
+def as_json(found: Scores) -> dict[str, Any]:
+    """``scores``, ``protocol``, ``fingerprint``, ``class_shares`` and the seconds that they took."""
+    return {
+        "scores": found.values,
+        "protocol": found.protocol.to_dict(),
+        "fingerprint": found.protocol.fingerprint,
+        "class_shares": found.class_shares,
+        "evaluation_seconds": round(found.seconds, 3),
+    }

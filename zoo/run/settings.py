@@ -14,7 +14,7 @@ from zoo import options
 from zoo.errors import UsageError, unknown_name
 from zoo.options import at_least, between, frozen, option
 
-__all__ = ["RunSettings", "differences", "parse_size"]
+__all__ = ["INCIDENTAL", "RunSettings", "differences", "parse_size"]
 
 
 @frozen
@@ -31,6 +31,7 @@ class RunSettings:
         "Passes over the training images, 0 to score untrained networks; default: the data set's own.",
         at_least(0),
     )
+    images: int | None = option(None, "Images to train on, in place of --epochs: a budget.", at_least(1))
     batch: int = option(64, "Images a batch.", at_least(2))
     seed: int = option(0, "Seed of weights, noise and data order.", between(0, 2**32 - 1))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to train.")
@@ -41,6 +42,14 @@ class RunSettings:
 
     model: str = ""
     options: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    protocol: str = ""
+    """``NAME@VERSION#DIGEST`` of the protocol file that ``zoo bench`` ran it under; empty for any other run."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.images is not None and self.epochs is not None:
+            raise UsageError(
+                f"images: {self.images} is not allowed beside epochs {self.epochs}; give the one or the other"
+            )
 
     def default_folder(self) -> Path:
         """``runs/MODEL-DATASET-seedK``."""
@@ -51,7 +60,8 @@ class RunSettings:
 
     def to_toml(self) -> str:
         """The settings as ``config.toml`` holds them; :meth:`from_file` reads them back."""
-        table = {"model": self.model, **options.settings_of(self), "options": dict(self.options)}
+        under = {"protocol": self.protocol} if self.protocol else {}
+        table = {"model": self.model, **under, **options.settings_of(self), "options": dict(self.options)}
         return "# zoo run --config THIS_FILE repeats this run.\n" + tomli_w.dumps(table)
 
     @classmethod
@@ -75,14 +85,14 @@ class RunSettings:
     def from_table(cls, table: Mapping[str, Any], where: str = "settings") -> RunSettings:
         """Settings from a mapping such as :meth:`to_toml` writes."""
         table = dict(table)
-        model, chosen = table.pop("model", ""), table.pop("options", {})
-        if not isinstance(model, str) or not isinstance(chosen, Mapping):
-            raise UsageError(f"{where}: 'model' must be a name and 'options' a table")
+        model, chosen, protocol = table.pop("model", ""), table.pop("options", {}), table.pop("protocol", "")
+        if not isinstance(model, str) or not isinstance(chosen, Mapping) or not isinstance(protocol, str):
+            raise UsageError(f"{where}: 'model' and 'protocol' must be names and 'options' a table")
         known = options.options_of(cls)
         for name in table:
             if name not in known:
                 raise unknown_name("setting", name, [*known, "model", "options"])
-        return cls(model=model, options=dict(chosen), **table)
+        return cls(model=model, options=dict(chosen), protocol=protocol, **table)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -102,8 +112,12 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return sides[0], sides[-1]
 
 
+INCIDENTAL = ("checkpoint_seconds", "data_dir")
+"""Settings that do not decide what comes out: how often it is saved, and where this machine keeps its data."""
+
+
 def differences(old: RunSettings, new: RunSettings) -> list[str]:
-    """The settings in which two runs differ, in words; how often it is saved does not count."""
+    """The settings in which two runs differ, in words; those that are ``INCIDENTAL`` do not count."""
     a, b = ({"model": s.model, **options.settings_of(s), **s.options} for s in (old, new))
-    keys = [k for k in {**a, **b} if k != "checkpoint_seconds" and a.get(k) != b.get(k)]
+    keys = [k for k in {**a, **b} if k not in INCIDENTAL and a.get(k) != b.get(k)]
     return [f"{k} {a.get(k)!r}, here {b.get(k)!r}" for k in keys]

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import os
-import platform
-import resource
 import signal
-import sys
 import threading
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import attrs
 import torch
 
-import zoo
 from zoo import options
 from zoo.data import DataOptions, Dataset, load_dataset
 from zoo.engine import Engine, Stream
-from zoo.errors import UsageError, ZooError
+from zoo.errors import UsageError, ZooError, unknown_name
 from zoo.interfaces import Objective
 from zoo.registry import registry
 from zoo.run import scoring
 from zoo.run.folder import RunFolder
 from zoo.run.pictures import draw_curves, draw_pictures
-from zoo.run.settings import RunSettings, differences, parse_size
+from zoo.run.record import record
+from zoo.run.settings import INCIDENTAL, RunSettings, differences, parse_size
 from zoo.run.trained import Trained, bind, make_networks
 
 __all__ = ["Reporter", "Silent", "load_data", "resolve", "train"]
@@ -78,20 +74,22 @@ def resolve(
     """
     base = RunSettings.from_file(config) if config else RunSettings()
     asked = {**base.options, **given} if config else dict(given)
-    run_given = {k: v for k, v in given.items() if k in options.options_of(RunSettings)}
-    settings = attrs.evolve(base, model=model or base.model, **run_given)
+    run_given = {k: v for k, v in given.items() if k in (*options.options_of(RunSettings), "protocol")}
+    settings = _evolve(base, {"model": model or base.model, **run_given})
     chosen = {k: v for k, v in asked.items() if k not in run_given}
+    if config and "protocol" not in given and _leaves_protocol(base, attrs.evolve(settings, options=chosen)):
+        settings = attrs.evolve(settings, protocol="")
     folder = RunFolder(out or settings.default_folder())
     if resume and folder.config.is_file():
         there = folder.settings()
-        merged = attrs.evolve(there, options={**there.options, **chosen}, **_explicit(base, config, run_given))
+        merged = _evolve(there, {"options": {**there.options, **chosen}, **_explicit(base, config, run_given)})
         merged = attrs.evolve(merged, model=settings.model or there.model)
         changed = differences(there, merged)
         if changed:
             raise UsageError(
                 f"resume: {folder.path} was begun with {'; '.join(changed)}; leave that out, or choose another --out"
             )
-        saved = {k: v for k, v in run_given.items() if k == "checkpoint_seconds"}
+        saved = {k: v for k, v in run_given.items() if k in INCIDENTAL}
         return attrs.evolve(there, **saved), folder
     if not settings.model:
         raise UsageError("model: name one, as in zoo run vaegan; zoo list models shows all")
@@ -108,6 +106,33 @@ def _absolute(name: str, value: Any) -> Any:
     if name == "dataset" and isinstance(value, str) and value.startswith("folder:") and value != "folder:":
         return "folder:" + os.path.abspath(Path(value.removeprefix("folder:")).expanduser())
     return value
+
+
+def _preset(model: str | None, name: str, config: object, given: Mapping[str, Any]) -> dict[str, Any]:
+    if config is not None:
+        raise UsageError(f"preset: {name!r} is not allowed beside a config, which already holds every setting")
+    if model is None:
+        raise UsageError("model: name one, as in zoo run bigan --preset paper; zoo list models shows all")
+    presets = registry().model(model).presets
+    if name not in presets:
+        raise unknown_name(f"preset of {model}", name, presets)
+    amount = {"epochs", "images"}
+    left_out = amount if amount & set(given) else set()
+    return {k: v for k, v in presets[name].items() if k not in left_out}
+
+
+def _evolve(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:
+    # The amount of training is named in one way or the other: naming it takes the other's place.
+    changes = dict(changes)
+    for name, other in (("epochs", "images"), ("images", "epochs")):
+        if changes.get(name) is not None and changes.get(other) is None:
+            changes[other] = None
+    return attrs.evolve(settings, **changes)
+
+
+def _leaves_protocol(base: RunSettings, settings: RunSettings) -> bool:
+    # Another seed, or another machine, is still the same protocol; any other change is not.
+    return bool(differences(base, attrs.evolve(settings, seed=base.seed, device=base.device)))
 
 
 def _explicit(base: RunSettings, config: Path | None, run_given: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,6 +163,7 @@ def train(
     model: str | None = None,
     *,
     config: str | Path | None = None,
+    preset: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     report: Reporter | None = None,
@@ -148,6 +174,7 @@ def train(
     Arguments:
         model: a registered name; may be left out where ``config`` names it.
         config: a ``config.toml`` to take settings from.
+        preset: one of the model's named settings, such as ``paper``; what is given beside it goes before it.
         out: the run folder; ``runs/MODEL-DATASET-seedK`` by default.
         resume: continue the run in the folder, if one is there.
         report: who is told about progress; nobody by default.
@@ -159,20 +186,22 @@ def train(
     """
     reporter = report or Silent()
     given = {k: _absolute(k, str(v) if isinstance(v, Path) else v) for k, v in given.items()}
+    if preset is not None:
+        given = {**_preset(model, preset, config, given), **given}
     settings, folder = resolve(
         model, given, config=Path(config) if config else None, out=Path(out) if out else None, resume=resume
     )
     objective: Objective = options.build(registry().model(settings.model), settings.options)
     device = choose_device(settings.device)
     data = load_data(settings)
-    if settings.epochs is None:
+    if settings.epochs is None and settings.images is None:
         settings = attrs.evolve(settings, epochs=data.epochs)
     scorer = scoring.Scorer(settings.extractor, data, reporter.note, settings.samples)
     torch.manual_seed(settings.seed)
     networks = make_networks(objective, data.spec).to(device)
     stream = Stream(data.train.images, settings.batch, settings.seed, device, data.train.labels)
     engine = Engine(objective, networks, stream, settings.precision)
-    steps = _steps(settings, engine)
+    steps = engine.steps = _steps(settings, engine)
     trained = bind(objective, networks, data.spec)
     # Only now, with all that can be asked wrongly behind us, is there a folder.
     resumable = folder.open(settings, resume=resume)
@@ -194,8 +223,8 @@ def train(
         }
         folder.save_model(networks.state_dict(), facts)
         draw_curves(folder)
-        draw_pictures(folder, trained, data)
-        result = _result(settings, engine, cost, scorer, trained)
+        draw_pictures(folder, trained, data, scorer.extractor)
+        result = record(settings, folder, objective, engine, data.name, scorer.score(trained), cost)
         folder.save_result(result)
         reporter.finished(result, folder.path)
         return trained
@@ -207,6 +236,8 @@ def train(
 
 
 def _steps(settings: RunSettings, engine: Engine) -> int:
+    if settings.images is not None:
+        return max(1, settings.images // engine.images_per_step)
     per_epoch = engine.stream.per_epoch // engine.batches_per_step
     if per_epoch < 1:
         raise UsageError(
@@ -282,7 +313,8 @@ def _fit(
                 seconds = before + time.perf_counter() - begin
                 folder.append_metrics(scoring.metrics_line(step, engine.images_seen, seconds, terms, norms))
             if step % 8 == 0 or terms:
-                reporter.progressed(engine.images_seen, step * (settings.epochs or 0) / steps, terms)
+                epoch = step * engine.batches_per_step / engine.stream.per_epoch
+                reporter.progressed(engine.images_seen, epoch, terms)
             if time.perf_counter() - saved >= settings.checkpoint_seconds:
                 save()
                 saved = time.perf_counter()
@@ -295,43 +327,4 @@ def _fit(
         "seconds": round(seconds, 3),
         "images_seen": engine.images_seen,
         "images_per_second": round(engine.images_seen / seconds, 1) if seconds > 0 else None,
-    }
-
-
-def _result(
-    settings: RunSettings, engine: Engine, cost: dict[str, Any], scorer: scoring.Scorer, trained: Trained
-) -> dict[str, Any]:
-    entry = registry().models[settings.model]
-    device = engine.stream.device
-    if device.type == "cuda":
-        memory, name = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_name(device)
-    else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        memory, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, platform.machine()
-    parameters = {n: sum(p.numel() for p in engine.networks[n].parameters()) for n in engine.networks.names()}
-    return {
-        "format": 1,
-        "model": settings.model,
-        "dataset": trained.data.name,
-        "seed": settings.seed,
-        **scorer.score(trained),
-        "cost": {
-            **cost,
-            "parameters": parameters,
-            "peak_memory_bytes": memory,
-            "device": f"{device.type} ({name})",
-            "threads": torch.get_num_threads(),
-        },
-        "plugin": {
-            "name": entry.plugin.name,
-            "package": entry.plugin.package,
-            "version": entry.plugin.version,
-        },
-        "settings": {**options.settings_of(settings), "options": dict(settings.options)},
-        "provenance": {
-            "zoo": zoo.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
     }

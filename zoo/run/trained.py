@@ -46,7 +46,9 @@ class Trained:
     def sample(self, n: int, *, seed: int | None = None, batch: int = 500) -> Tensor:
         """N new images, (n, C, H, W) in [−1, 1]; with a seed, always the same ones.
 
-        ``batch`` images are made at a time; which ones, it decides only for a model with a ``sample`` of its own.
+        The codes are drawn by the processor's generator, so that the same seed means the same images on any device, up
+        to rounding. ``batch`` images are made at a time. Both hold but for a model with a ``sample`` of its own: there
+        the device draws, and ``batch`` decides which images they are.
         """
         if n < 1:
             raise UsageError(f"n: {n} is not allowed; must be at least 1")
@@ -56,7 +58,7 @@ class Trained:
                 torch.manual_seed(seed)
             if type(self.objective).sample is Generator.sample:
                 # All codes at once: drawn in parts, they would be others for another size of the parts.
-                codes = self.objective.prior(next(self.networks.parameters()), n)
+                codes = self.objective.prior(torch.empty(0), n).to(self.device)
                 parts = [self.objective.decode(self.networks, z) for z in torch.split(codes, batch)]
             else:
                 parts = [self.objective.sample(self.networks, min(batch, n - i)) for i in range(0, n, batch)]
