@@ -1,0 +1,48 @@
+"""``zoo leaderboard``: results of any machines and authors as ranked tables, in Markdown, JSON or one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from zoo.errors import UsageError, ZooError
+
+__all__ = ["leaderboard"]
+
+_FORMATS = {".md": "md", ".html": "html", ".htm": "html", ".json": "json"}
+
+
+@click.command()
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["md", "html", "json"]), help="Default: what --out ends in, or md.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; default standard output.")
+def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | None) -> None:
+    """Rank the finished runs below the folders, equal protocols together, and list what is left out and why."""
+    for directory in directories:
+        if not directory.is_dir():
+            raise UsageError(f"DIR: {str(directory)!r} is not allowed; must be a folder with results below it")
+    if out is not None and form is None and out.suffix.lower() not in _FORMATS:
+        raise UsageError(
+            f"out: {str(out)!r} is not allowed; must end in .md, .html or .json, or --format must say which"
+        )
+    form = form or (_FORMATS[out.suffix.lower()] if out is not None else "md")
+    if out is not None and out.is_dir():
+        raise UsageError(f"out: {str(out)!r} is not allowed; it is a folder")
+    from zoo.leaderboard import build, to_html, to_json, to_markdown
+
+    board = build(directories)
+    if not board.groups:
+        where = ", ".join(map(str, directories))
+        left = board.left_out
+        why = f" ({len(left):,} left out, such as {left[0].path}: {left[0].reason})" if left else ""
+        raise ZooError(f"no results to rank below {where}{why}; zoo run makes some")
+    text = {"md": to_markdown, "html": to_html, "json": to_json}[form](board)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    from zoo.leaderboard.output import write
+
+    write(out, text.encode())
+    others = f", {len(board.left_out):,} left out" if board.left_out else ""
+    click.echo(f"wrote {out}: {board.results:,} results in {len(board.groups):,} tables{others}")

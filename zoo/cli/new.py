@@ -1,0 +1,69 @@
+"""``zoo new``: a complete package with a model of one's own, tests included."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import click
+
+from zoo.errors import UsageError, ZooError
+
+__all__ = ["new"]
+
+FILES = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "module.py": "{module}.py",
+    "test_module.py": "tests/test_{module}.py",
+}
+
+
+@click.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to make; default zoo-NAME.")
+def new(name: str, out: Path | None) -> None:
+    """Make a package with a model called NAME: a working one, with tests, to put your own idea into."""
+    import jinja2
+
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise UsageError(
+            f"name: {name!r} is not allowed; must be lower-case words joined by '-', such as my-model, beginning with "
+            "a letter"
+        )
+    from zoo.registry import registry
+
+    if name in registry().models:
+        taken = registry().models[name].plugin
+        raise UsageError(f"name: {name!r} is taken by a model of {taken.package}; choose another")
+    words = name.split("-")
+    values = {
+        "name": name,
+        "package": f"zoo-{name}",
+        "module": "zoo_" + "_".join(words),
+        "cls": "".join(w.capitalize() for w in words),
+        "title": " ".join(words).capitalize(),
+    }
+    target = out or Path(values["package"])
+    if target.exists():
+        raise UsageError(f"out: {target} is there already; choose another --out")
+    templates = importlib.resources.files("zoo") / "template"
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # All or nothing: made beside its place, then moved there.
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".zoo-new-") as scratch:
+            made = Path(scratch) / "package"
+            for source, path in FILES.items():
+                file = made / path.format(**values)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                text = (templates / f"{source}.jinja").read_text(encoding="utf-8")
+                file.write_text(environment.from_string(text).render(values), encoding="utf-8")
+            os.rename(made, target)
+    except OSError as error:
+        raise ZooError(f"out: cannot write {target}: {error.strerror or error}") from None
+    click.echo(f"made {target}: {', '.join(path.format(**values) for path in FILES.values())}")
+    click.echo(f"next: pip install -e '{target}[dev]' && zoo run {name} && zoo check {name}")

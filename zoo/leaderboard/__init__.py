@@ -1,0 +1,14 @@
+"""The leaderboard: finished runs of any origin, grouped by protocol and ranked, in three forms.
+
+Nothing here imports torch: results are read as the JSON that they are. They come from strangers, so every value is
+checked on the way in (:mod:`zoo.leaderboard.untrusted`) and escaped on the way out.
+"""
+
+from __future__ import annotations
+
+from zoo.leaderboard.board import Board, Group, Row, build
+from zoo.leaderboard.document import to_json
+from zoo.leaderboard.markdown import to_markdown
+from zoo.leaderboard.page import to_html
+
+__all__ = ["Board", "Group", "Row", "build", "to_html", "to_json", "to_markdown"]

@@ -1,0 +1,294 @@
+"""From results to tables: which belong together, which are the same run twice, and what a row says."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+
+from zoo.evaluation.protocol import Protocol
+from zoo.leaderboard.folders import LeftOut, read_all
+from zoo.leaderboard.intervals import Summary, ranks, summary
+from zoo.leaderboard.labels import Labels
+from zoo.leaderboard.results import Cell, Failure, Run, Training, digest_of
+
+__all__ = ["COLLAPSED", "Board", "Group", "Row", "build"]
+
+COLLAPSED = 0.03
+"""A run has collapsed where its smallest class has a smaller share of the generated images than this."""
+
+C = TypeVar("C", bound=Cell)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Row:
+    """One model, of one version, with one set of options: all its seeds."""
+
+    model: str
+    package: str
+    version: str
+    label: Mapping[str, Any]
+    """What sets this row's options and budget apart, by name."""
+    options: Mapping[str, Any]
+    runs: Sequence[Run]
+    """The finished ones, by seed."""
+    failures: Sequence[Failure]
+    metrics: Mapping[str, Summary]
+    headline: Summary | None
+    """None where no seed has a score."""
+    collapsed: tuple[int, int]
+    """How many have collapsed, of how many of which that is known."""
+    below_floor: int
+    """How many seeds have a score below the floor."""
+    rank: int | None = None
+    """None where more than half of the seeds failed."""
+
+    @property
+    def seeds(self) -> int:
+        """All seeds, the failed ones too."""
+        return len(self.runs) + len(self.failures)
+
+    @property
+    def failed(self) -> int:
+        """Seeds without a score: they diverged, ended in an error, or were not scored."""
+        return self.seeds - (self.headline.n if self.headline else 0)
+
+    @property
+    def provisional(self) -> bool:
+        """Whether the rank rests on one seed."""
+        return self.rank is not None and self.headline is not None and self.headline.half is None
+
+    @property
+    def median(self) -> Run | None:
+        """The run whose pictures stand for the row: the median by score, the worse one of an even number's two."""
+        scored = sorted((r.score, r.seed, r) for r in self.runs if r.score is not None)
+        return scored[len(scored) // 2][2] if scored else None
+
+    @property
+    def cell(self) -> Cell:
+        """Any cell: what it shares with the others of the row."""
+        return self.median or [*self.runs, *self.failures][0]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Group:
+    """One table: the rows of one data set, measured and trained under one protocol."""
+
+    dataset: str
+    headline: str
+    """The score that ranks."""
+    floor: float | None
+    """The same score of real training images."""
+    protocol: Protocol
+    fingerprint: str
+    training: Training
+    rows: Sequence[Row]
+    metrics: Sequence[str]
+    """All scores that some row has, in their usual order, the headline first; without the floor."""
+    apart: tuple[str, Sequence[str]] | None = None
+    """The id of the data set's first table, and the entries in which this one's protocols differ; None for it."""
+
+    @property
+    def id(self) -> str:
+        """A short name that depends on the protocols alone."""
+        return "t" + digest_of([self.fingerprint, self.training.key])[:10]
+
+
+@attrs.frozen(eq=False)
+class Board:
+    """All tables, and what stands in none."""
+
+    groups: Sequence[Group]
+    left_out: Sequence[LeftOut]
+
+    @property
+    def results(self) -> int:
+        """How many runs stand in the tables, the failed ones too."""
+        return len({id(c) for g in self.groups for r in g.rows for c in (*r.runs, *r.failures)})
+
+
+def build(directories: Sequence[Path]) -> Board:
+    """Read all results below the directories and set up the tables; what cannot be taken in is listed, with why."""
+    runs, failures, left = read_all(directories)
+    by_group: dict[tuple[str, str], list[Run]] = collections.defaultdict(list)
+    places: dict[Any, set[tuple[str, str]]] = collections.defaultdict(set)
+    for run in runs:
+        by_group[run.fingerprint, run.training.key].append(run)
+        for job in (_job(run), _budget_job(run)):
+            places[job].add((run.fingerprint, run.training.key))
+    lost: dict[tuple[str, str], list[Failure]] = collections.defaultdict(list)
+    told: _Told = {}
+    for failure in failures:
+        job = _job(failure) if failure.knows_protocol else _budget_job(failure)
+        for key in sorted(places.get(job, ())):
+            lost[key].append(failure)
+        if job not in places:
+            why = f"{failure.kind}: {failure.reason or 'no reason given'}; no finished run shares its protocols"
+            _leave_out(told, failure, why, "unplaced")
+    groups = [_group(members, lost[key], told) for key, members in by_group.items()]
+    groups.sort(key=lambda g: (g.dataset.casefold(), g.dataset, -len(g.rows), g.training.title, g.id))
+    return Board(_tell_apart(groups), sorted([*left, *told.values()]))
+
+
+_Told = dict[int, LeftOut]
+
+
+def _leave_out(told: _Told, cell: Cell, reason: str, kind: str) -> None:
+    # By identity: a failure that belongs to two tables is told once, two folders of one name are told twice.
+    told[id(cell)] = LeftOut(cell.path, reason, kind, cell.digest)
+
+
+def _job(cell: Cell) -> tuple[Any, ...]:
+    # A failure was never scored. It belongs to the tables that the finished cells of its job went to.
+    return "protocol", cell.training.key, cell.dataset, cell.scoring
+
+
+def _budget_job(cell: Cell) -> tuple[Any, ...]:
+    # Where it does not say which protocol file that was, its budget must tell.
+    return "budget", *sorted((k, str(v)) for k, v in cell.budget.items()), cell.dataset, cell.scoring
+
+
+def _group(runs: Iterable[Run], failures: Iterable[Failure], told: _Told) -> Group:
+    rows: dict[str, list[Run | Failure]] = collections.defaultdict(list)
+    for run in runs:
+        rows[run.row_key].append(run)
+    of_model: dict[Any, dict[str, Run | Failure]] = collections.defaultdict(dict)
+    for key, cells in rows.items():
+        of_model[_version(cells[0])][key] = cells[0]
+    for failure in failures:
+        rows[_row_of(failure, of_model[_version(failure)])].append(failure)
+    kept = {key: _once_each(cells, told) for key, cells in rows.items()}
+    finished = [c for cells in kept.values() for c in cells if isinstance(c, Run)]
+    headline = _most_common(run.headline for run in finished)
+    floors = sorted(f for run in finished if (f := run.scores.get(f"{headline} floor")) is not None)
+    floor = floors[len(floors) // 2] if floors else None
+    metrics = _names(finished, headline)
+    labels = Labels([cells[0] for cells in kept.values()])
+    made = [_row(cells, headline, floor, labels.of(cells[0]), metrics) for cells in kept.values()]
+    first = min(finished, key=lambda run: run.digest)
+    return Group(
+        dataset=" / ".join(sorted({run.dataset for run in finished})[:3]),
+        headline=headline,
+        floor=floor,
+        protocol=first.protocol,
+        fingerprint=first.fingerprint,
+        training=first.training,
+        rows=_ranked(made),
+        metrics=metrics,
+    )
+
+
+def _version(cell: Cell) -> tuple[str, ...]:
+    return cell.model, cell.package, cell.version
+
+
+def _row_of(failure: Failure, rows: Mapping[str, Cell]) -> str:
+    # What broke at once may know the options that it was given, and not yet those that it took from the defaults.
+    asked = {**failure.options, **failure.budget}
+    fitting = [k for k, c in rows.items() if asked.items() <= {**c.options, **c.budget}.items()]
+    return fitting[0] if failure.row_key not in rows and len(fitting) == 1 else failure.row_key
+
+
+def _once_each(cells: Iterable[Run | Failure], told: _Told) -> list[Run | Failure]:
+    """One cell a seed, by seed: the first that finished. There is no choice by score."""
+    seeds: dict[int, list[Run | Failure]] = collections.defaultdict(list)
+    for cell in cells:
+        seeds[cell.seed].append(cell)
+    kept = []
+    for _, same in sorted(seeds.items()):
+        first, *others = sorted(same, key=_order)
+        kept.append(first)
+        for other in others:
+            _leave_out(told, other, *_why_again(first, other))
+    return kept
+
+
+def _order(cell: Run | Failure) -> tuple[Any, ...]:
+    # A machine that broke says nothing of the model: any finished run and any divergence go before that. Where all else
+    # is equal the copy with more pictures is kept, so that the order of the folders decides nothing.
+    broke = isinstance(cell, Failure) and cell.kind != "diverged"
+    pictures = len(cell.files) if isinstance(cell, Run) else 0
+    return broke, cell.finished or "9", cell.digest, -pictures, cell.path
+
+
+def _why_again(first: Run | Failure, other: Run | Failure) -> tuple[str, str]:
+    cell = f"{other.model}, seed {other.seed}"
+    if isinstance(first, Failure) and isinstance(other, Failure):
+        return f"{cell}: failed twice; the first counts", "duplicate"
+    if isinstance(first, Run) and isinstance(other, Run):
+        if first.scores == other.scores and first.weights == other.weights:
+            return f"{cell}: the same run again, to the same scores", "duplicate"
+        when = "finished first" if first.finished != other.finished else "goes first by its digest"
+        return f"{cell}: run twice with different outcomes; the one that {when} counts, whatever its score", "conflict"
+    if isinstance(other, Failure):
+        return f"{cell}: {other.kind}; a finished run of the same cell counts", "duplicate"
+    return f"{cell}: finished, but the same cell diverged before that, which counts", "conflict"
+
+
+def _row(
+    cells: Sequence[Run | Failure], headline: str, floor: float | None, label: Mapping[str, Any], names: Sequence[str]
+) -> Row:
+    runs = [c for c in cells if isinstance(c, Run)]
+    metrics = {}
+    for name in names:
+        values = [v for run in runs if (v := run.scores.get(name)) is not None]
+        if values:
+            metrics[name] = summary(values)
+    known = [run.smallest for run in runs if run.smallest is not None]
+    scores = [s for run in runs if (s := run.scores.get(headline)) is not None]
+    return Row(
+        model=cells[0].model,
+        package=cells[0].package,
+        version=cells[0].version,
+        label=label,
+        options=cells[0].options,
+        runs=runs,
+        failures=[c for c in cells if isinstance(c, Failure)],
+        metrics=metrics,
+        headline=metrics.get(headline),
+        collapsed=(sum(share < COLLAPSED for share in known), len(known)),
+        below_floor=0 if floor is None else sum(score < floor for score in scores),
+    )
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    def by_name(row: Row) -> tuple[Any, ...]:
+        return row.model, row.package, row.version, row.cell.row_key
+
+    counted = [row for row in rows if row.headline is not None and row.failed * 2 <= row.seeds]
+    means = [row.headline for row in counted if row.headline is not None]
+    placed = [attrs.evolve(row, rank=rank) for row, rank in zip(counted, ranks(means), strict=True)]
+    placed.sort(key=lambda row: (row.headline.mean if row.headline else 0.0, by_name(row)))
+    others = [row for row in rows if row.headline is None or row.failed * 2 > row.seeds]
+    others.sort(key=lambda row: (row.headline is None, row.headline.mean if row.headline else 0.0, by_name(row)))
+    return [*placed, *others]
+
+
+def _names(runs: Iterable[Run], headline: str) -> list[str]:
+    found = {name for run in runs for name in run.scores if not name.endswith(" floor")}
+    usual: dict[str, int] = {}
+    # The order in which results write them; where two results disagree, the smaller place counts, then the name.
+    for run in runs:
+        for place, name in enumerate(run.scores):
+            usual[name] = min(place, usual.get(name, place))
+    return sorted(found, key=lambda name: (name != headline, usual[name], name))
+
+
+def _most_common(names: Iterable[str]) -> str:
+    counts = collections.Counter(names)
+    return min(counts, key=lambda name: (-counts[name], name))
+
+
+def _tell_apart(groups: Sequence[Group]) -> list[Group]:
+    first: dict[str, Group] = {}
+    told = []
+    for group in groups:
+        against = first.setdefault(group.dataset, group)
+        if against is not group:
+            lines = [*group.training.explain(against.training), *group.protocol.explain(against.protocol)]
+            group = attrs.evolve(group, apart=(against.id, lines))
+        told.append(group)
+    return told

@@ -1,0 +1,64 @@
+"""A model's card as its results carry it: what it is, its paper, its game, its deviations from the paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.leaderboard.untrusted import RefusedError, item, note, number, pairs, table, whole
+
+__all__ = ["card_of"]
+
+_SHORT = 60
+_CARDS: dict[str, Mapping[str, Any]] = {}
+
+
+def card_of(value: Any) -> Mapping[str, Any]:
+    """A card with its texts cleaned; the same object for all results that say the same.
+
+    Raises:
+        RefusedError: where it is not as ``zoo run`` writes it.
+    """
+    card = table(value, "card")
+    key = json.dumps(card, sort_keys=True)
+    if key not in _CARDS:
+        _CARDS[key] = _card(card)
+    return _CARDS[key]
+
+
+def _card(card: Mapping[str, Any]) -> Mapping[str, Any]:
+    game = card.get("game") or []
+    if not isinstance(game, list) or len(game) > 16:
+        raise RefusedError("card's game is no list of at most 16 turns")
+    deviations = table(card.get("deviations") or {}, "deviations")
+    return {
+        "summary": note(card.get("summary") or "", "summary"),
+        "paper": note(card.get("paper") or "", "paper"),
+        "game": [_turn(table(turn, "turn")) for turn in game],
+        "deviations": {note(k, "deviation"): note(v, "deviation") for k, v in deviations.items()},
+    }
+
+
+def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
+    def names(value: Any, what: str) -> list[str]:
+        if not isinstance(value, list) or len(value) > 64:
+            raise RefusedError(f"{what} is no list of at most 64 names")
+        return [note(entry, what, limit=_SHORT) for entry in value]
+
+    rows = item(turn, "rows")
+    if not isinstance(rows, list) or len(rows) > 64:
+        raise RefusedError("rows is no list of at most 64 rows")
+    checked = [table(row, "row") for row in rows]
+    return {
+        "turn": note(turn.get("turn") or "", "turn", limit=_SHORT),
+        "repeat": whole(turn.get("repeat", 1), "repeat", low=1),
+        "terms": names(item(turn, "terms"), "terms"),
+        "rows": [
+            {
+                "networks": names(item(row, "networks"), "networks"),
+                "weights": {k: number(v, "weight") for k, v in pairs(item(row, "weights"), "weights")},
+            }
+            for row in checked
+        ],
+    }

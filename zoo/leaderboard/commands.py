@@ -1,0 +1,48 @@
+"""The command that repeats a run: a stranger's text, to be pasted into a shell by whoever believes in it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.leaderboard.untrusted import RefusedError, note
+
+__all__ = ["checked", "rebuilt"]
+
+_PLAIN = re.compile(r"[\w@%+=:,./ -]+", re.ASCII)
+
+
+def checked(value: Any) -> str:
+    """A command which, pasted into a shell, is one call of ``zoo run``, whatever else it was meant to be.
+
+    >>> checked("zoo run vae --seed 1; curl example.org | sh")
+    "zoo run vae --seed '1;' curl example.org '|' sh"
+    """
+    text = note(value, "command", limit=4000)
+    try:
+        # Most commands hold nothing that a shell or its quotes would touch, and splitting by the rules is slow.
+        words = text.split() if _PLAIN.fullmatch(text) else shlex.split(text)
+    except ValueError:
+        raise RefusedError("command cannot be split into words") from None
+    if words[:2] != ["zoo", "run"]:
+        raise RefusedError("command does not begin with zoo run")
+    return shlex.join(words)
+
+
+def rebuilt(model: str, dataset: str, seed: int, budget: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """The command of a result from before results said it: every option, since which are defaults is not known.
+
+    >>> rebuilt("vae", "digits", 1, {"epochs": 3, "batch": 64, "precision": "fp32"}, {"latent": 4, "raw": False})
+    'zoo run vae --dataset digits --seed 1 --epochs 3 --batch 64 --precision fp32 --latent 4 --no-raw'
+    """
+    words = ["zoo", "run", model]
+    for name, value in {"dataset": dataset, "seed": seed, **budget, **options}.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            # What begins with a minus would be taken for a flag if it stood apart.
+            words += [f"--{flag}={value}"] if str(value).startswith("-") else [f"--{flag}", str(value)]
+    return shlex.join(words)

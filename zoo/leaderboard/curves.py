@@ -1,0 +1,84 @@
+"""A row's training curves: every term of every seed, thinned out and scaled to a small drawing of lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from zoo.leaderboard.folders import read_file
+from zoo.leaderboard.results import Cell
+from zoo.leaderboard.untrusted import RefusedError, name, number, table
+
+__all__ = ["HEIGHT", "WIDTH", "curves"]
+
+WIDTH, HEIGHT = 200, 80
+"""The drawing's units."""
+_LARGEST, _POINTS, _TERMS, _SEEDS = 4 << 20, 40, 24, 12
+_Points = list[tuple[float, float | None]]
+
+
+def curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """A drawing a term: its name, its range, whether the scale is logarithmic, images seen, and a path a seed.
+
+    Lines of ``metrics.jsonl`` that are no such lines are passed over.
+    """
+    terms: dict[str, dict[int, _Points]] = {}
+    for cell in cells[:_SEEDS]:
+        for term, points in _points(cell).items():
+            if term in terms or len(terms) < _TERMS:
+                terms.setdefault(term, {})[cell.seed] = points
+    drawn = []
+    for term, lines in terms.items():
+        values = [y for points in lines.values() for _, y in points if y is not None]
+        if values:
+            drawn.append(_drawing(term, lines, values))
+    return drawn
+
+
+def _drawing(term: str, lines: dict[int, _Points], values: list[float]) -> dict[str, Any]:
+    low, high = min(values), max(values)
+    log = low > 0 and high / low > 30
+    right = max(x for points in lines.values() for x, _ in points) or 1.0
+    bottom, top = (math.log(low), math.log(high)) if log else (low, high)
+    span = (top - bottom) or 1.0
+    paths = []
+    for seed, points in lines.items():
+        path, pen = "", "M"
+        for x, y in points:
+            if y is None:
+                pen = "M"
+                continue
+            v = math.log(y) if log else y
+            path += f"{pen}{round(x / right * WIDTH)} {round(HEIGHT - (v - bottom) / span * HEIGHT)}"
+            pen = "L"
+        paths.append([seed, path])
+    return {"name": term, "low": low, "high": high, "log": log, "images": right, "paths": paths}
+
+
+def _points(cell: Cell) -> dict[str, _Points]:
+    try:
+        text = read_file(cell.folder / "metrics.jsonl", _LARGEST).decode("utf-8", errors="replace")
+    except RefusedError:
+        return {}
+    lines = text.splitlines()
+    step = max(1, -(-len(lines) // _POINTS))
+    found: dict[str, _Points] = {}
+    for text in lines[(len(lines) - 1) % step :: step]:  # the last line is always among them
+        try:
+            line = json.loads(text)
+            x = number(table(line, "line").get("images"), "images")
+            terms = table(line.get("terms"), "terms")
+            for term, value in terms.items():
+                found.setdefault(name(term, "term"), []).append((max(0.0, x), _finite(value)))
+        except (RefusedError, ValueError, RecursionError):
+            continue
+    return found
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        return number(value, "value")
+    except RefusedError:
+        return None

@@ -1,0 +1,140 @@
+"""What a row of the page opens to, as data for its script, within a budget of bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from zoo.leaderboard.board import Group, Row
+from zoo.leaderboard.curves import curves
+from zoo.leaderboard.document import cost_of
+from zoo.leaderboard.figures import figure, plus_minus
+from zoo.leaderboard.labels import value_in_words
+from zoo.leaderboard.pictures import pictures
+from zoo.leaderboard.results import digest_of
+
+__all__ = ["Details"]
+
+_SEEDS = 50
+_LEAST, _MOST = 5_000, 48_000
+"""Bytes of a picture that are always worth it, and beyond which it gets no better."""
+
+
+class Details:
+    """The data of the page's script.
+
+    Arguments:
+        groups: the tables of the page.
+        counts: how many rows of each are on the page.
+    """
+
+    def __init__(self, groups: Sequence[Group], counts: Sequence[int]) -> None:
+        self._groups, self._counts = groups, counts
+        self._order = [(g, i) for i in range(max(counts, default=0)) for g in range(len(groups)) if i < counts[g]]
+        self._cards: dict[str, int] = {}
+        self._described: list[tuple[int, int]] = []
+        self.data: dict[str, Any] = {
+            "groups": [{"metrics": list(group.metrics)} for group in groups],
+            "rows": [[None] * n for n in counts],
+            "cards": [],
+        }
+        self.size = _bytes(self.data)
+        self.notes: list[str] = []
+
+    def describe(self, budget: int) -> None:
+        """Words and numbers, for as many rows as fit."""
+        for g, i in self._order:
+            row = self._groups[g].rows[i]
+            found = _described(row, self._groups[g])
+            card = row.cell.card
+            more = _bytes(found) + (_bytes(card) if card is not None and digest_of(card) not in self._cards else 0)
+            if self.size + more > budget:
+                break
+            self.size += more
+            found["k"] = None if card is None else self._card(card)
+            self.data["rows"][g][i] = found
+            self._described.append((g, i))
+        self._tell(len(self._order) - len(self._described), "open to no details")
+
+    def _card(self, card: Any) -> int:
+        key = digest_of(card)
+        if key not in self._cards:
+            self._cards[key] = len(self.data["cards"])
+            self.data["cards"].append(card)
+        return self._cards[key]
+
+    def draw(self, budget: int) -> None:
+        """Curves and pictures, from the top of every table, until the budget is spent."""
+        there = [self._groups[g].rows[i] for g, i in self._described]
+        count = sum(len(row.median.files) for row in there if row.median)
+        allowance = max(_LEAST, min(_MOST, int(0.5 * budget / max(1, count))))
+        dropped = 0
+        full = False
+        for (g, i), row in zip(self._described, there, strict=True):
+            found = self.data["rows"][g][i]
+            if not full:
+                seen = {"p": pictures(row.median, allowance) if row.median else {}, "v": _curves(row)}
+                seen = {k: v for k, v in seen.items() if v}
+                budget -= _bytes(seen)
+                full = budget < 0
+                if not full:
+                    found.update(seen)
+            if full and row.median is not None and row.median.files:
+                dropped += 1
+                found["n"] = 1
+        self._tell(dropped, "have no pictures and curves here")
+
+    def _tell(self, count: int, what: str) -> None:
+        if count > 0:
+            rows = "One row" if count == 1 else f"{count:,} rows"
+            self.notes.append(f"{rows}, from the ends of the tables, {what}, to keep the page under 5 MB.")
+
+
+def _bytes(value: Any) -> int:
+    # As the page writes it: what could be markup takes six bytes a character.
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return len(text.encode()) + 5 * sum(text.count(c) for c in "<>&") + 1
+
+
+def _curves(row: Row) -> list[dict[str, Any]]:
+    drawn = curves([*row.runs, *row.failures])
+    return [{**c, "low": figure(c["low"]), "high": figure(c["high"]), "images": f"{c['images']:,.0f}"} for c in drawn]
+
+
+def _described(row: Row, group: Group) -> dict[str, Any]:
+    cost = cost_of(row)
+    flops = cost["flops_per_image"]
+    memory = cost["peak_memory_bytes"]
+    parameters = row.median.cost.parameters if row.median else {}
+    costs = [
+        ("training", f"{figure(cost['seconds'])} s"),
+        ("speed", f"{figure(cost['images_per_second'])} images/s"),
+        ("peak memory", "n/a" if memory is None else f"{memory / 1e6:,.0f} MB"),
+        ("scoring", f"{figure(cost['evaluation_seconds'])} s"),
+        ("parameters", ", ".join(f"{k} {v:,}" for k, v in parameters.items()) or "n/a"),
+        ("device", ", ".join(cost["devices"]) or "n/a"),
+    ]
+    if flops is not None:
+        costs.append(("FLOPs an image", figure(flops)))
+    seeds = [
+        [
+            run.seed,
+            figure(run.scores.get(group.headline)),
+            figure(run.smallest),
+            figure(run.cost.seconds),
+            run.finished[:10],
+        ]
+        for run in row.runs[:_SEEDS]
+    ]
+    lost = [[cell.seed, cell.kind, cell.reason] for cell in row.failures[:_SEEDS]]
+    places = {name: i for i, name in enumerate(group.metrics)}
+    return {
+        "s": seeds,
+        "f": lost,
+        "m": [[places[n], plus_minus(m), figure(m.sd), m.n] for n, m in row.metrics.items()],
+        "o": [[name, value_in_words(value)] for name, value in row.options.items()],
+        "c": costs,
+        "x": row.cell.command,
+        "d": row.cell.seed,
+    }

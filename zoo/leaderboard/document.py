@@ -1,0 +1,112 @@
+"""The leaderboard as JSON: everything that the page shows but its pictures and curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from zoo.evaluation.metrics import metric_of
+from zoo.leaderboard.board import Board, Group, Row
+from zoo.leaderboard.intervals import summary
+
+__all__ = ["FORMAT", "cost_of", "to_json"]
+
+FORMAT = 1
+
+
+def to_json(board: Board) -> str:
+    """The board as JSON, sorted and indented: equal results give equal bytes."""
+    found = {
+        "format": FORMAT,
+        "groups": [_group(group) for group in board.groups],
+        "left_out": [attrs.asdict(entry) for entry in board.left_out],
+    }
+    return json.dumps(found, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _group(group: Group) -> dict[str, Any]:
+    apart = None if group.apart is None else {"group": group.apart[0], "entries": list(group.apart[1])}
+    return {
+        "id": group.id,
+        "dataset": group.dataset,
+        "headline": group.headline,
+        "floor": group.floor,
+        "fingerprint": group.fingerprint,
+        "protocol": group.protocol.to_dict(),
+        "training": {"title": group.training.title, "entries": dict(group.training.entries)},
+        "apart_from": apart,
+        "metrics": [{"name": n, "better": metric_of(n).better, "help": metric_of(n).help} for n in group.metrics],
+        "rows": [_row(row, group.headline) for row in group.rows],
+    }
+
+
+def _row(row: Row, headline: str) -> dict[str, Any]:
+    median = row.median
+    return {
+        "rank": row.rank,
+        "provisional": row.provisional,
+        "model": row.model,
+        "plugin": {"name": row.cell.plugin, "package": row.package, "version": row.version},
+        "options_shown": dict(row.label),
+        "options": dict(row.options),
+        "budget": dict(row.cell.budget),
+        "seeds": row.seeds,
+        "failed": row.failed,
+        "collapsed": {"runs": row.collapsed[0], "known": row.collapsed[1]},
+        "below_floor": row.below_floor,
+        "metrics": {
+            name: {"n": m.n, "mean": m.mean, "sd": m.sd, "half_width": m.half} for name, m in row.metrics.items()
+        },
+        "cost": cost_of(row),
+        "card": row.cell.card,
+        "median_seed": None if median is None else median.seed,
+        "runs": [
+            {
+                "path": run.path,
+                "seed": run.seed,
+                "scores": dict(run.scores),
+                "finished": run.finished,
+                "weights_sha256": run.weights,
+                "command": run.command,
+                "cost": attrs.asdict(run.cost),
+            }
+            for run in row.runs
+        ],
+        "failures": [
+            {
+                "path": lost.path,
+                "seed": lost.seed,
+                "kind": lost.kind,
+                "reason": lost.reason,
+                "attempts": lost.attempts,
+                "finished": lost.finished,
+                "command": lost.command,
+            }
+            for lost in row.failures
+        ],
+        "unscored_seeds": [run.seed for run in row.runs if run.scores.get(headline) is None],
+    }
+
+
+def cost_of(row: Row) -> Mapping[str, Any]:
+    """A row's cost: means over its finished runs, the largest memory; None where no result says."""
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [v for v in values if v is not None]
+        return summary(known).mean if known else None
+
+    costs = [run.cost for run in row.runs]
+    memory = [c.peak_memory_bytes for c in costs if c.peak_memory_bytes is not None]
+    parameters = row.median.cost.parameters if row.median else {}
+    return {
+        "seconds": mean([c.seconds for c in costs]),
+        "images_per_second": mean([c.images_per_second for c in costs]),
+        "peak_memory_bytes": max(memory) if memory else None,
+        "flops_per_image": mean([c.flops_per_image for c in costs]),
+        "evaluation_seconds": mean([c.evaluation_seconds for c in costs]),
+        "parameters": sum(parameters.values()) if parameters else None,
+        "devices": sorted({c.device for c in costs if c.device}),
+    }

@@ -1,0 +1,49 @@
+"""Numbers as a person reads them, the same in every form."""
+
+from __future__ import annotations
+
+import math
+
+from zoo.leaderboard.intervals import Summary
+
+__all__ = ["figure", "plus_minus", "share"]
+
+
+def figure(value: float | None) -> str:
+    """Four digits; n/a where there is no value.
+
+    >>> figure(0.0123456), figure(485.12), figure(12345.6), figure(None)
+    ('0.01235', '485.1', '12,346', 'n/a')
+    """
+    if value is None:
+        return "n/a"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if not -5 < size < 9:
+        return f"{value:.3g}"
+    digits = 0 if value == int(value) else max(0, 3 - size)
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def plus_minus(found: Summary | None) -> str:
+    """Mean and half-width, both to the half-width's second digit; the mean alone where there is no interval.
+
+    >>> plus_minus(Summary(5, 11.0349, 0.25, 0.3104))
+    '11.03 ± 0.31'
+    """
+    if found is None:
+        return "n/a"
+    if not found.half or max(abs(found.mean), found.half) >= 1e9 or found.half < 1e-6:
+        return figure(found.mean) + (f" ± {figure(found.half)}" if found.half is not None else "")
+    digits = max(0, 1 - math.floor(math.log10(found.half)))
+    return f"{found.mean:,.{digits}f} ± {found.half:,.{digits}f}".replace("-", "−")
+
+
+def share(part: tuple[int, int]) -> str:
+    """``1/5``; n/a of none.
+
+    >>> share((1, 5)), share((0, 0))
+    ('1/5', 'n/a')
+    """
+    return f"{part[0]}/{part[1]}" if part[1] else "n/a"

@@ -1,0 +1,114 @@
+"""The leaderboard as Markdown: a table for each data set and protocol, and what was left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from zoo.evaluation.metrics import metric_of
+from zoo.leaderboard.board import Board, Group, Row
+from zoo.leaderboard.document import cost_of
+from zoo.leaderboard.figures import figure, plus_minus, share
+from zoo.leaderboard.labels import in_words
+
+__all__ = ["escaped", "to_markdown"]
+
+_ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|~&:@$^=])")
+
+
+def escaped(text: str) -> str:
+    r"""Text that stays text: no markup, no table cell, no link, wherever in a line it stands.
+
+    >>> print(escaped("a|b <script> www.example.org"))
+    a\|b \<script\> www\.example.org
+    """
+    return re.sub(r"(?i)\b(www)\.", r"\1\\.", _ACTIVE.sub(r"\\\1", " ".join(text.split())))
+
+
+def to_markdown(board: Board) -> str:
+    """The board as Markdown with GitHub's tables."""
+    return "\n".join([*_lines(board)]) + "\n"
+
+
+def _lines(board: Board) -> Iterator[str]:
+    yield "# Leaderboard"
+    yield ""
+    yield "Mean ± half the 95 % t-interval over training seeds. A rank is shared where intervals do not separate"
+    yield "models; in brackets it is provisional: one seed. Tables of different protocols cannot be compared."
+    for i, group in enumerate(board.groups):
+        if i == 0 or board.groups[i - 1].dataset != group.dataset:
+            yield from ("", f"## {escaped(group.dataset)}")
+        yield ""
+        yield from _group(group)
+    if board.left_out:
+        yield from ("", "## Left out", "")
+        for entry in board.left_out:
+            yield f"- at {escaped(entry.path)}: {escaped(entry.reason)}"
+
+
+def _group(group: Group) -> Iterator[str]:
+    p = group.protocol
+    yield f"### {escaped(group.headline)} after {escaped(group.training.title)}"
+    yield ""
+    yield (
+        f"{p.n_generated:,} generated against {p.n_real:,} real images; protocol {group.fingerprint[:16]}. "
+        f"Table {group.id}."
+    )
+    if group.apart is not None:
+        yield ""
+        yield f"Not comparable with table {group.apart[0]}: {escaped('; '.join(group.apart[1]))}."
+    yield ""
+    others = [name for name in group.metrics if name != group.headline]
+    heads = ["rank", "model", "package", "options", "seeds", group.headline, "collapsed", "failed", *others]
+    heads += ["training, s", "images/s", "memory, MB", "parameters", "scoring, s", "device"]
+    yield _line([escaped(head) for head in heads])
+    yield _line(["--:", "---", "---", "---", *["--:"] * (len(heads) - 5), "---"])
+    if group.floor is not None:
+        yield _line(["", "*training images*", "", "floor", "", figure(group.floor), *[""] * (len(heads) - 6)])
+    for row in group.rows:
+        yield _row(row, others)
+    notes = [note for row in group.rows for note in _notes(row)]
+    if notes:
+        yield ""
+        yield from (f"- {note}" for note in notes)
+    better = [n for n in others if metric_of(n).better == "higher"]
+    if better:
+        yield ""
+        yield f"Higher is better: {escaped(', '.join(better))}."
+
+
+def _row(row: Row, others: Sequence[str]) -> str:
+    cost = cost_of(row)
+    memory, parameters = cost["peak_memory_bytes"], cost["parameters"]
+    rank = "–" if row.rank is None else f"({row.rank})" if row.provisional else str(row.rank)
+    return _line(
+        [
+            rank,
+            escaped(row.model),
+            escaped(f"{row.package} {row.version}"),
+            escaped(in_words(row.label)),
+            str(row.seeds),
+            plus_minus(row.headline),
+            share(row.collapsed),
+            share((row.failed, row.seeds)),
+            *(plus_minus(row.metrics.get(name)) for name in others),
+            figure(cost["seconds"]),
+            figure(cost["images_per_second"]),
+            "n/a" if memory is None else f"{memory / 1e6:,.0f}",
+            "n/a" if parameters is None else f"{parameters:,}",
+            figure(cost["evaluation_seconds"]),
+            escaped(", ".join(cost["devices"])),
+        ]
+    )
+
+
+def _notes(row: Row) -> Iterator[str]:
+    who = escaped(" ".join(filter(None, [row.model, in_words(row.label)])))
+    if row.below_floor:
+        yield f"**{who}**: {row.below_floor} of {row.seeds} seeds below the floor: a bug or memorisation."
+    for lost in row.failures:
+        yield f"**{who}**, seed {lost.seed}: {lost.kind}: {escaped(lost.reason)}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

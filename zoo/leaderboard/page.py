@@ -1,0 +1,259 @@
+"""The leaderboard as one HTML page: no request to anywhere, no script but its own, under five megabytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from zoo.evaluation.metrics import metric_of
+from zoo.leaderboard.board import Board, Group, Row
+from zoo.leaderboard.details import Details
+from zoo.leaderboard.document import cost_of
+from zoo.leaderboard.figures import figure, plus_minus, share
+from zoo.leaderboard.labels import in_words
+from zoo.leaderboard.scatter import scatter
+
+__all__ = ["LARGEST", "to_html"]
+
+LARGEST = 4_850_000
+"""Bytes of a page, at most. Rows go first, then what they open to, then pictures, each from the top of every table."""
+_ROWS, _DETAILS = 3_000_000, 4_100_000
+_GROUPS, _LEFT_OUT, _SHOWN, _COLUMNS = 300, 400, 100, 8
+_NO_SCRIPT = "tr[hidden]{display:table-row}.tools,.more{display:none}"
+_HEADS = (
+    ("seeds", "training seeds, the failed ones too"),
+    ("collapsed", "runs whose smallest class has under 3 % of the images"),
+    ("failed", "seeds without a score"),
+)
+_COSTS = (
+    ("training,\u00a0s", "lower", "mean over seeds"),
+    ("images/s", "higher", "while training"),
+    ("memory,\u00a0MB", "lower", "at most"),
+    ("parameters,\u00a0k", "lower", "thousands, of all networks"),
+    ("scoring,\u00a0s", "lower", "mean over seeds"),
+    ("device", "text", ""),
+)
+
+
+def to_html(board: Board) -> str:
+    """The page. Equal results give equal bytes, whenever and wherever it is made."""
+    macros: Any = _environment().get_template("page.html").module
+    shown = board.groups[:_GROUPS]
+    style, script = _asset("page.css"), _asset("page.js")
+    rows = _rows(shown, macros)
+    groups = [macros.group(_group(g, i, rows[i])) for i, g in enumerate(shown)]
+    sets = [
+        {"name": name, "groups": [groups[i] for i, g in enumerate(shown) if g.dataset == name]} for name in _sets(shown)
+    ]
+    view = {
+        "style": Markup(style),
+        "script": Markup(script),
+        "no_script_style": Markup(_NO_SCRIPT),
+        "style_hashes": Markup(" ".join([_hash(style), _hash(_NO_SCRIPT)])),
+        "script_hash": Markup(_hash(script)),
+        "summary": _summary(board),
+        "datasets": sets,
+        "groups_dropped": len(board.groups) - len(shown),
+        "left_out": board.left_out[:_LEFT_OUT],
+        "left_out_count": len(board.left_out),
+        "protocols": _protocols(shown),
+        "notes": [],
+        "data": "",
+    }
+    # All but what rows open to is there now; the rest of the budget is theirs.
+    spent = len(str(macros.page(view)).encode())
+    details = Details(shown, [len(texts) for texts in rows])
+    details.describe(_DETAILS - spent)
+    details.draw(LARGEST - spent - details.size)
+    return str(macros.page({**view, "notes": details.notes, "data": Markup(_data(details.data))}))
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("zoo.leaderboard").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _data(value: Any) -> str:
+    # Within a script element only «</script» and «<!--» mean anything; without «<» there is neither.
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+def _sets(groups: Sequence[Group]) -> list[str]:
+    return list(dict.fromkeys(group.dataset for group in groups))
+
+
+def _summary(board: Board) -> str:
+    rows = sum(len(group.rows) for group in board.groups)
+    counts = [_count(board.results, "result"), _count(rows, "row"), _count(len(board.groups), "table")]
+    return ", ".join([*counts, f"{len(board.left_out):,} left out"])
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def by_priority(groups: Sequence[Group], counts: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Group and row: the first of every table, then the second of every table, and so on."""
+    for i in range(max(counts, default=0)):
+        for g in range(len(groups)):
+            if i < counts[g]:
+                yield g, i
+
+
+def _rows(groups: Sequence[Group], macros: Any) -> list[list[str]]:
+    """The rows' markup by group, as many as fit."""
+    texts: list[list[str]] = [[] for _ in groups]
+    spent = 0
+    views = [_RowView(group) for group in groups]
+    for g, i in by_priority(groups, [len(group.rows) for group in groups]):
+        text = str(macros.row(views[g].of(i)))
+        spent += len(text.encode())
+        if spent > _ROWS:
+            break
+        texts[g].append(text)
+    return texts
+
+
+def _columns(group: Group) -> list[str]:
+    """The scores that have a column of their own; the others are in the opened row."""
+    minor = (" (train)", " std", " standard error", "classes covered", "class entropy", " ratio", "near copies")
+    return [name for name in group.metrics[1:] if not name.endswith(minor)][:_COLUMNS]
+
+
+class _RowView:
+    def __init__(self, group: Group) -> None:
+        self.group, self.columns = group, _columns(group)
+        found = [row.headline for row in group.rows if row.headline is not None]
+        means = [s.mean for s in found]
+        self.low, self.high = min(means, default=0.0), max(means, default=0.0)
+        # Logarithmic where one row far off would press all others into a point.
+        self.scale: Callable[[float], float] = math.log if self.low > 0 and self.high / self.low > 8 else float
+        self.low, self.high = self.scale(self.low), self.scale(self.high)
+        margin = (self.high - self.low) * 0.15 or 1.0
+        self.low, self.high = self.low - margin, self.high + margin
+        self.plots = 1 < len(found) <= 1000
+
+    def of(self, index: int) -> dict[str, Any]:
+        row = self.group.rows[index]
+        cost = cost_of(row)
+        memory, parameters = cost["peak_memory_bytes"], cost["parameters"]
+        cells = [plus_minus(row.metrics.get(name)) for name in self.columns]
+        cells += [figure(cost["seconds"]), figure(cost["images_per_second"])]
+        cells += ["n/a" if memory is None else f"{memory / 1e6:,.0f}"]
+        cells += ["n/a" if parameters is None else f"{parameters / 1e3:,.0f}", figure(cost["evaluation_seconds"])]
+        cells.append(", ".join(cost["devices"]))
+        rank = "–" if row.rank is None else f"({row.rank})" if row.provisional else str(row.rank)
+        return {
+            "index": index,
+            "hidden": index >= _SHOWN,
+            "rank": rank,
+            "provisional": row.provisional,
+            "model": row.model,
+            "package": f"{row.package} {row.version}",
+            "label": in_words(row.label),
+            "marks": list(_marks(row)),
+            "score": plus_minus(row.headline),
+            "plot": self._plot(row) if self.plots and row.headline is not None else None,
+            "seeds": row.seeds,
+            "collapsed": share(row.collapsed),
+            "has_collapsed": row.collapsed[0] > 0,
+            "failed": f"{row.failed}/{row.seeds}",
+            "has_failed": row.failed > 0,
+            "cells": cells,
+        }
+
+    def _plot(self, row: Row) -> dict[str, float | None]:
+        def at(value: float) -> float:
+            v = self.scale(value) if self.scale is float or value > 0 else self.low
+            return round(3 + 90 * min(1.0, max(0.0, (v - self.low) / (self.high - self.low))), 1)
+
+        found = row.headline
+        assert found is not None
+        single = found.half is None
+        return {
+            "mean": at(found.mean),
+            "low": None if single else at(found.low),
+            "high": None if single else at(found.high),
+        }
+
+
+def _marks(row: Row) -> Iterator[str]:
+    if row.below_floor:
+        yield f"{row.below_floor} of {row.seeds} below the floor: a bug or memorisation"
+    if row.failed:
+        kinds = sorted(
+            {lost.kind for lost in row.failures} | ({"unscored"} if row.failed > len(row.failures) else set())
+        )
+        yield f"{row.failed} of {row.seeds} failed ({', '.join(kinds)})" + ("" if row.rank else ", not ranked")
+
+
+def _group(group: Group, index: int, texts: Sequence[str]) -> dict[str, Any]:
+    arrows = {"lower": "↓", "higher": "↑", "neither": ""}
+    named = [("rank", "lower", ""), ("model", "text", ""), (group.headline, "lower", metric_of(group.headline).help)]
+    named += [(name, "lower", text) for name, text in _HEADS]
+    scores = [(n, metric_of(n).better, metric_of(n).help) for n in _columns(group)]
+    heads = [
+        {"name": n, "better": b, "help": text, "arrow": "", "css": "text" if b == "text" else ""}
+        for n, b, text in (*named, *scores, *_COSTS)
+    ]
+    for head, (_, better, _) in zip(heads[6:], scores, strict=False):
+        head["arrow"] = arrows[better]
+    heads[2] |= {"arrow": "↓", "css": "whole"}
+    p = group.protocol
+    drawn = scatter(group)
+    runs = sum(row.seeds for row in group.rows)
+    return {
+        "id": group.id,
+        "index": index,
+        "dataset": group.dataset,
+        "headline": group.headline,
+        "training": group.training.title,
+        "measured": f"{p.n_generated:,} generated against {p.n_real:,} real images",
+        "counts": f"{_count(runs, 'run')} in {_count(len(group.rows), 'row')}",
+        "protocol": group.fingerprint[:16],
+        "apart": "; ".join(group.apart[1]) if group.apart else "",
+        "apart_from": group.apart[0] if group.apart else "",
+        "heads": heads,
+        "floor": None if group.floor is None else figure(group.floor),
+        "rows": Markup("".join(texts)),
+        "dropped": len(group.rows) - len(texts),
+        "scatter": None if drawn is None else {**drawn, "headline": group.headline},
+    }
+
+
+def _protocols(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    found = {group.fingerprint: group.protocol for group in groups}
+    shown = []
+    for fingerprint, protocol in sorted(found.items()):
+        entries = []
+        for name, value in protocol.to_dict().items():
+            if isinstance(value, dict):
+                entries += [(f"{name}, {k}", v) for k, v in sorted(value.items())]
+            elif name != "seed":
+                entries.append((name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value))
+        shown.append({"id": fingerprint[:16], "entries": entries})
+    return shown

@@ -1,0 +1,89 @@
+"""Pictures of strangers' runs, decoded and written anew, small enough for a page that holds all of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.leaderboard.folders import PICTURES, read_file
+from zoo.leaderboard.results import Run
+from zoo.leaderboard.untrusted import RefusedError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["pictures"]
+
+_LARGEST, _PIXELS = 8 << 20, 4_000_000
+_SMALL = 340
+"""Pixels of the longer side below which nothing is made smaller."""
+
+
+def pictures(run: Run, allowance: int) -> dict[str, tuple[int, int, str]]:
+    """A run's pictures as width, height and PNG in base 64, by name; one that cannot be shown is not there.
+
+    Arguments:
+        run: whose.
+        allowance: bytes that one may take; it is halved in size, and to sixteen greys, to get there, but no further.
+    """
+    found = {}
+    for name in PICTURES:
+        if name in run.files and (picture := _picture(run.folder / f"{name}.png", allowance)) is not None:
+            found[name] = picture
+    return found
+
+
+def _picture(path: Path, allowance: int) -> tuple[int, int, str] | None:
+    from PIL import Image
+
+    try:
+        content = read_file(path, _LARGEST)
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            if image.width * image.height > _PIXELS:
+                return None
+            image.load()
+            pixels = image.convert("L" if image.mode in ("1", "L", "LA", "I", "I;16") else "RGB")
+    except (RefusedError, MemoryError):
+        return None
+    except Exception:  # a decoder that is fed garbage on purpose may raise anything
+        return None
+    written = _png(pixels)
+    while len(written) > allowance and max(pixels.size) > _SMALL:
+        # Exact where the pixels were doubled for the eye, as a run's are; else the mean of four.
+        pixels = pixels.reduce(2)
+        written = _png(pixels)
+    if len(written) > allowance:
+        written = _png(
+            pixels.quantize(64, dither=Image.Dither.NONE).convert("RGB") if pixels.mode == "RGB" else pixels, 4
+        )
+    return image.width, image.height, base64.b64encode(written).decode()
+
+
+def _png(image: Image, bits: int = 8) -> bytes:
+    """PNG whose bytes hang on zlib alone: a committed page must not change with the next version of Pillow."""
+    width, height = image.size
+    raw, step = image.tobytes(), len(image.getbands()) * width
+    lines = [raw[i * step : (i + 1) * step] for i in range(height)]
+    if image.mode == "L" and bits == 4:
+        # Two pixels a byte, each the nearest of 16 greys.
+        nibble = bytes((v * 15 + 127) // 255 for v in range(256))
+        lines = [line.translate(nibble) + b"\0" * (width % 2) for line in lines]
+        lines = [bytes(a << 4 | b for a, b in zip(line[::2], line[1::2], strict=True)) for line in lines]
+    else:
+        bits = 8
+    previous, filtered = b"\0" * len(lines[0]), []
+    for line in lines:
+        # Repeated lines, of which an enlarged picture is full, become zeros.
+        filtered.append(b"\2" + b"\0" * len(line) if line == previous else b"\0" + line)
+        previous = line
+    head = struct.pack(">IIBBBBB", width, height, bits, 0 if image.mode == "L" else 2, 0, 0, 0)
+    body = zlib.compress(b"".join(filtered), 9)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -1,0 +1,293 @@
+"""What one run left, as the leaderboard knows it: a finished result, a failure, and their training protocol."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from zoo.errors import ZooError
+from zoo.evaluation.protocol import Protocol
+from zoo.leaderboard.cards import card_of
+from zoo.leaderboard.commands import checked, rebuilt
+from zoo.leaderboard.untrusted import RefusedError, item, name, note, number, pairs, scalar, table, whole
+
+__all__ = ["Cell", "Cost", "Failure", "Run", "Training", "digest_of", "read_failure", "read_result"]
+
+_HEADLINE = re.compile(r"(?!.* floor$|.* \(train\)$)(FID|FD-.+)")
+_FAILURES = ("diverged", "error", "timeout", "killed")
+
+
+def digest_of(value: Any) -> str:
+    """The SHA-256 of a value of JSON, whatever the order of its entries."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+@attrs.frozen
+class Training:
+    """What the rows of one table share in training: a protocol file, or else the budget."""
+
+    title: str
+    entries: Mapping[str, Any] = attrs.field(hash=False)
+    key: str
+
+    def explain(self, other: Training) -> list[str]:
+        """Where two differ, entry by entry."""
+        names = [*self.entries, *(k for k in other.entries if k not in self.entries)]
+        shown = [(k, self.entries.get(k, "none"), other.entries.get(k, "none")) for k in names]
+        return [f"{k}: {a} against {b}" for k, a, b in shown if a != b]
+
+
+@attrs.frozen
+class Cost:
+    """What a run took; None where the result does not say."""
+
+    seconds: float | None = None
+    images_per_second: float | None = None
+    peak_memory_bytes: float | None = None
+    flops_per_image: float | None = None
+    evaluation_seconds: float | None = None
+    parameters: Mapping[str, int] = attrs.field(factory=dict)
+    device: str = ""
+    threads: int | None = None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Cell:
+    """What a finished and a failed run share: which cell of which table they are."""
+
+    path: str
+    """Relative to the folder that was given, with «/»: the page must not hang on where that lies."""
+    folder: Path
+    model: str
+    dataset: str
+    seed: int
+    plugin: str
+    package: str
+    version: str
+    options: Mapping[str, Any]
+    changed: frozenset[str] | None
+    """Options that differ from the model's defaults; None where an older zoo did not say."""
+    budget: Mapping[str, Any]
+    training: Training
+    scoring: tuple[str, str]
+    """The extractor and the number of samples that were asked for."""
+    finished: str
+    """The time in ISO 8601, UTC; empty where it is unknown."""
+    command: str
+    card: Mapping[str, Any] | None
+    digest: str
+    """Of the file's content."""
+    row_key: str
+    """Equal for the seeds of one row, and for nothing else."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Run(Cell):
+    """A finished run."""
+
+    headline: str
+    score: float | None
+    scores: Mapping[str, float | None]
+    protocol: Protocol
+    fingerprint: str
+    smallest: float | None
+    """The smallest class's share of the generated images, where a classifier tells."""
+    cost: Cost
+    weights: str
+    files: frozenset[str] = frozenset()
+    """Which pictures lie beside the result."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Failure(Cell):
+    """A run that came to no result."""
+
+    kind: str
+    reason: str
+    attempts: int
+    knows_protocol: bool
+    """Whether it says under which protocol file it ran, or that it ran under none."""
+
+
+def _shared(found: Mapping[str, Any], content: bytes) -> dict[str, Any]:
+    if found.get("format") != 1:
+        raise RefusedError("format is not 1; a newer latent-zoo may read it")
+    plugin = table(item(found, "plugin"), "plugin")
+    settings = table(item(found, "settings"), "settings")
+    chosen = {k: scalar(v, f"option {k}") for k, v in pairs(settings.get("options") or {}, "options")}
+    changed = found.get("options_changed")
+    model, dataset = name(item(found, "model"), "model"), name(item(found, "dataset"), "dataset")
+    seed, given = whole(item(found, "seed"), "seed"), found.get("command")
+    budget = _budget(settings)
+    card = found.get("card")
+    package, version = (
+        name(item(plugin, "package"), "plugin's package"),
+        name(item(plugin, "version"), "plugin's version"),
+    )
+    return {
+        "model": model,
+        "dataset": dataset,
+        "seed": seed,
+        "plugin": name(plugin.get("name", ""), "plugin's name", empty=True),
+        "package": package,
+        "version": version,
+        "options": chosen,
+        "changed": None if changed is None else frozenset(k for k, _ in pairs(changed, "options_changed")),
+        "budget": budget,
+        "training": _training(found.get("protocol_file"), budget),
+        "scoring": _scoring(settings),
+        "command": rebuilt(model, dataset, seed, budget, chosen) if given is None else checked(given),
+        "card": None if card is None else card_of(card),
+        "row_key": digest_of([model, package, version, chosen, budget]),
+        "digest": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def read_result(found: Mapping[str, Any], content: bytes, path: str, folder: Path, files: frozenset[str]) -> Run:
+    """A finished run from the object in ``result.json``.
+
+    Raises:
+        RefusedError: with the reason, for whatever is missing or not as it must be.
+    """
+    shared = _shared(found, content)
+    scores = {k: None if v is None else number(v, f"score {k}") for k, v in pairs(item(found, "scores"), "scores")}
+    if not found.get("protocol"):
+        raise RefusedError("it was not scored (extractor none), and a number without its protocol cannot be ranked")
+    headline = next((k for k in scores if _HEADLINE.fullmatch(k)), None)
+    if headline is None:
+        raise RefusedError("scores holds neither FID nor FD-…")
+    protocol, fingerprint = _protocol(found["protocol"])
+    if found.get("fingerprint") != fingerprint:
+        raise RefusedError("fingerprint is not the one of its protocol: one of the two was changed afterwards")
+    if protocol.dataset != shared["dataset"]:
+        raise RefusedError("dataset is not the one of its protocol")
+    weights = found.get("weights_sha256")
+    return Run(
+        **shared,
+        path=path,
+        folder=folder,
+        files=files,
+        headline=headline,
+        score=scores[headline],
+        scores=scores,
+        protocol=protocol,
+        fingerprint=fingerprint,
+        smallest=scores.get("smallest class share"),
+        cost=_cost(found),
+        weights="" if weights is None else name(weights, "weights_sha256"),
+        finished=_time(table(found.get("provenance") or {}, "provenance").get("finished")),
+    )
+
+
+def read_failure(found: Mapping[str, Any], content: bytes, path: str, folder: Path) -> Failure:
+    """A broken cell from the object in ``failed.json``; raises :class:`RefusedError` as :func:`read_result` does."""
+    kind = item(found, "kind")
+    if kind not in _FAILURES:
+        raise RefusedError(f"kind is not one of {', '.join(_FAILURES)}")
+    return Failure(
+        **_shared(found, content),
+        path=path,
+        folder=folder,
+        kind=kind,
+        reason=note(found.get("reason") or "", "reason"),
+        attempts=whole(found.get("attempts") or 1, "attempts"),
+        knows_protocol="protocol_file" in found,
+        finished=_time(found.get("finished")),
+    )
+
+
+def _budget(settings: Mapping[str, Any]) -> dict[str, Any]:
+    # Of epochs and images one is given, the other is absent; a run that failed early may have neither yet.
+    amounts = {k: whole(settings[k], k, high=10**12) for k in ("epochs", "images") if settings.get(k) is not None}
+    return {
+        **amounts,
+        "batch": whole(settings.get("batch", 64), "batch", high=10**9),
+        "precision": name(settings.get("precision", "fp32"), "precision"),
+    }
+
+
+def _scoring(settings: Mapping[str, Any]) -> tuple[str, str]:
+    asked = settings.get("extractor"), settings.get("samples")
+    return str(scalar(asked[0], "extractor") or "auto"), str(scalar(asked[1], "samples"))
+
+
+def _training(file: Any, budget: Mapping[str, Any]) -> Training:
+    if file is None:
+        amount = " ".join(f"{budget[k]:,} {k}" for k in ("epochs", "images") if k in budget) or "an unknown amount"
+        amount = "1 epoch" if amount == "1 epochs" else amount
+        return Training(f"{amount}, batch {budget['batch']}, {budget['precision']}", budget, digest_of(budget))
+    entries = table(file, "protocol_file")
+    title = name(item(entries, "name"), "protocol_file's name")
+    version = str(scalar(entries.get("version"), "protocol_file's version"))
+    digest = name(item(entries, "digest"), "protocol_file's digest")
+    shown = {"training protocol": f"{title} {version} ({digest[:8]})"}
+    return Training(f"protocol {title} {version} ({digest[:8]})", shown, digest_of([title, version, digest]))
+
+
+# Thousands of results share a handful of protocols; each is checked and hashed once.
+_SEEN: dict[str, tuple[Protocol, str]] = {}
+
+
+def _protocol(value: Any) -> tuple[Protocol, str]:
+    """The protocol, without its seed, and its fingerprint."""
+    entries = {**table(value, "protocol"), "seed": 0}
+    key = digest_of(entries)
+    if key not in _SEEN:
+        for field, entry in entries.items():
+            what = f"protocol's {name(field, 'a name in protocol')}"
+            if field in ("libraries", "metrics"):
+                for _, line in pairs(entry, what):
+                    _line(line, what)
+            elif field in ("n_real", "n_generated", "revision", "seed"):
+                whole(entry, what)
+            else:
+                _line(entry, what)
+        try:
+            protocol = Protocol.from_dict(entries)
+        except ZooError as error:
+            raise RefusedError(note(str(error), "protocol")) from None
+        _SEEN[key] = protocol, protocol.fingerprint
+    return _SEEN[key]
+
+
+def _line(value: Any, what: str) -> None:
+    if not isinstance(value, str) or len(value) > 1000 or not value.isprintable():
+        raise RefusedError(f"{what} is no line of text")
+
+
+def _cost(found: Mapping[str, Any]) -> Cost:
+    cost = table(found.get("cost") or {}, "cost")
+
+    def amount(entries: Mapping[str, Any], key: str) -> float | None:
+        return None if entries.get(key) is None else max(0.0, number(entries[key], key))
+
+    return Cost(
+        seconds=amount(cost, "seconds"),
+        images_per_second=amount(cost, "images_per_second"),
+        peak_memory_bytes=amount(cost, "peak_memory_bytes"),
+        flops_per_image=amount(cost, "flops_per_image"),
+        evaluation_seconds=amount(found, "evaluation_seconds"),
+        parameters={k: whole(v, "parameters") for k, v in pairs(cost.get("parameters") or {}, "parameters")},
+        device=note(cost.get("device") or "", "device", limit=80),
+        threads=None if cost.get("threads") is None else whole(cost["threads"], "threads"),
+    )
+
+
+def _time(value: Any) -> str:
+    # One form for all: times are compared as text, and shown.
+    if value is None:
+        return ""
+    try:
+        found = datetime.datetime.fromisoformat(name(value, "finished"))
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=datetime.UTC)
+        return found.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        raise RefusedError("finished is no time in ISO 8601") from None
