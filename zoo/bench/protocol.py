@@ -1,0 +1,234 @@
+"""Protocol files: what every run of a benchmark has in common, so that only the models differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import tomli_w
+
+from zoo import options
+from zoo.errors import UsageError, unknown_name
+from zoo.options import at_least, frozen, option
+
+__all__ = ["EvaluateRules", "Grid", "Protocol", "TrainRules"]
+
+_TABLES = ("train", "options", "models", "evaluate", "grid")
+
+
+@frozen
+class TrainRules:
+    """``[train]``: the budget, the same for every model."""
+
+    images: int | None = option(None, "Budget in training images seen.", at_least(1))
+    epochs: int | None = option(None, "Budget in passes over the training images, in place of images.", at_least(0))
+    batch: int = option(64, "Images a batch.", at_least(2))
+    precision: Literal["fp32", "bf16"] = option("fp32", "bf16: networks under autocast, losses in float32.")
+    image_size: str | None = option(None, "For folder:PATH: resize to N or HxW pixels.")
+    crop: Literal["center", "none"] = option("center", "For folder:PATH: crop to the target's aspect, or squeeze.")
+    channels: int | None = option(None, "For folder:PATH: 1 (grey) or 3 (colour).")
+
+
+@frozen
+class EvaluateRules:
+    """``[evaluate]``: how each run is scored."""
+
+    extractor: str = option("auto", "Features for the Fréchet distance: auto, none, or from `zoo list extractors`.")
+    samples: int | None = option(None, "Images to score; default 10,000, or as many as train.", at_least(2))
+
+
+@attrs.frozen
+class Grid:
+    """``[grid]``: which cells there are. It is no part of the digest: more cells are not another protocol.
+
+    Attributes:
+        models: names; None is every registered one.
+        datasets: names, or ``folder:PATH``.
+        seeds: how many: 0, 1, … up to one below.
+    """
+
+    models: tuple[str, ...] | None = None
+    datasets: tuple[str, ...] = ("digits",)
+    seeds: int = 3
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.seeds, bool) or not isinstance(self.seeds, int) or self.seeds < 1:
+            raise UsageError(f"seeds: {self.seeds!r} is not allowed; must be a whole number, at least 1")
+        for name, given in (("models", self.models), ("datasets", self.datasets)):
+            if given is not None and not given:
+                raise UsageError(f"{name}: none is named; name at least one")
+            if given is not None and len(set(given)) < len(given):
+                raise UsageError(f"{name}: {', '.join(given)} names one twice")
+
+
+@attrs.frozen
+class Protocol:
+    """A versioned protocol: two results are compared only where its digest is the same.
+
+    Attributes:
+        name: what it is called.
+        version: counts up whenever an entry changes.
+        description: for people; no part of the digest.
+        train: budget, batch, precision.
+        options: applied to every model that has an option of the name.
+        models: by model, options that are its own; they go before ``options``.
+        evaluate: extractor and number of samples.
+        grid: models, data sets and seeds.
+    """
+
+    name: str = "quick"
+    version: int = 1
+    description: str = ""
+    train: TrainRules = attrs.field(factory=lambda: TrainRules(images=60_000))
+    options: Mapping[str, Any] = attrs.field(factory=lambda: {"width": 32, "latent": 16})
+    models: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    evaluate: EvaluateRules = attrs.field(factory=EvaluateRules)
+    grid: Grid = attrs.field(factory=Grid)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Protocol:
+        """Read a protocol file.
+
+        Raises:
+            UsageError: where it is missing, is no TOML, or says what cannot be meant.
+        """
+        try:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"protocol: no file {path}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"protocol: {path} cannot be read: {error}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"protocol: {path} is not TOML: {error}") from None
+        try:
+            return cls.from_table(table)
+        except UsageError as error:
+            raise UsageError(f"protocol: {path}: {error}") from None
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Protocol:
+        """A protocol from a mapping such as :meth:`to_table` returns; a :class:`UsageError` where it makes no sense."""
+        for key in table:
+            if key not in ("name", "version", "description", *_TABLES):
+                raise unknown_name("entry", key, ("name", "version", "description", *_TABLES))
+        for key in _TABLES:
+            if not isinstance(table.get(key, {}), Mapping):
+                raise UsageError(f"{key}: must be a table, [{key}]")
+        name, version = table.get("name"), table.get("version")
+        if not isinstance(name, str) or not name.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(f"name: {name!r} is not allowed; must be letters, digits, '-' and '_'")
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise UsageError(f"version: {version!r} is not allowed; must be a whole number, at least 1")
+        description = table.get("description", "")
+        if not isinstance(description, str):
+            raise UsageError(f"description: {description!r} is not allowed; must be text")
+        train = _rules(TrainRules, "train", table.get("train", {}))
+        if (train.images is None) == (train.epochs is None):
+            raise UsageError("train: name the budget once, as images or as epochs")
+        per_model = table.get("models", {})
+        for model, chosen in per_model.items():
+            if not isinstance(chosen, Mapping):
+                raise UsageError(f"models.{model}: must be a table, [models.{model}]")
+        return cls(
+            name=name,
+            version=version,
+            description=description,
+            train=train,
+            options=dict(table.get("options", {})),
+            models={model: dict(chosen) for model, chosen in per_model.items()},
+            evaluate=_rules(EvaluateRules, "evaluate", table.get("evaluate", {})),
+            grid=_grid(table.get("grid", {})),
+        )
+
+    def to_table(self) -> dict[str, Any]:
+        """Every entry, as TOML and JSON can hold it."""
+        grid: dict[str, Any] = {"datasets": list(self.grid.datasets), "seeds": self.grid.seeds}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "description": self.description,
+            "train": options.settings_of(self.train),
+            "options": dict(self.options),
+            "models": {model: dict(chosen) for model, chosen in self.models.items()},
+            "evaluate": options.settings_of(self.evaluate),
+            "grid": {"models": "all" if self.grid.models is None else list(self.grid.models), **grid},
+        }
+
+    def to_toml(self) -> str:
+        """The protocol as a file; :meth:`from_file` reads it back."""
+        note = f"# {self.label}\n# zoo bench keeps this copy: every result below was made under it.\n"
+        return note + tomli_w.dumps(self.to_table())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all that decides a cell's result; the description and the grid do not."""
+        table = {k: v for k, v in self.to_table().items() if k not in ("description", "grid")}
+        return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """``NAME@VERSION#DIGEST``, with the first twelve digits of the digest, as a run's settings keep it."""
+        return f"{self.name}@{self.version}#{self.digest[:12]}"
+
+    def differences(self, other: Protocol) -> list[str]:
+        """The entries in which two protocols differ, in words; the description and the grid do not count."""
+        a, b = (
+            _flat({k: v for k, v in p.to_table().items() if k not in ("description", "grid")}) for p in (self, other)
+        )
+        return [f"{k} {a.get(k)!r}, here {b.get(k)!r}" for k in {**a, **b} if a.get(k) != b.get(k)]
+
+    def settings_for(self, dataset: str, seed: int) -> dict[str, Any]:
+        """What ``zoo.train`` is given for a cell, besides the model and its options."""
+        train = options.settings_of(self.train)
+        if not dataset.startswith("folder:"):
+            train = {k: v for k, v in train.items() if k not in ("image_size", "crop", "channels")}
+        return {"dataset": dataset, "seed": seed, **train, **options.settings_of(self.evaluate), "protocol": self.label}
+
+    def options_for(self, model: str, known: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that the protocol sets for a model whose options are ``known``."""
+        return {k: v for k, v in self.options.items() if k in known} | dict(self.models.get(model, {}))
+
+
+def _rules(cls: type, where: str, table: Mapping[str, Any]) -> Any:
+    known = options.options_of(cls)
+    for name in table:
+        if name not in known:
+            raise unknown_name(f"entry of [{where}]", name, known)
+    try:
+        return cls(**table)
+    except UsageError as error:
+        raise UsageError(f"{where}.{error}") from None
+
+
+def _grid(table: Mapping[str, Any]) -> Grid:
+    for name in table:
+        if name not in ("models", "datasets", "seeds"):
+            raise unknown_name("entry of [grid]", name, ("models", "datasets", "seeds"))
+    chosen: dict[str, Any] = {}
+    for name in ("models", "datasets"):
+        value = table.get(name)
+        if value is None or (name == "models" and value == "all"):
+            continue
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            allowed = 'a list of names, or "all"' if name == "models" else "a list of names"
+            raise UsageError(f"grid.{name}: {value!r} is not allowed; must be {allowed}")
+        chosen[name] = tuple(value)
+    try:
+        return Grid(**chosen, **({"seeds": table["seeds"]} if "seeds" in table else {}))
+    except UsageError as error:
+        raise UsageError(f"grid.{error}") from None
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

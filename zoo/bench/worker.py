@@ -1,0 +1,197 @@
+"""The job itself: from settings to a run folder, in a process of its own.
+
+:func:`run_job` is a pure function of its job and of what the folder already holds. Everything that can go wrong within
+it ends in an :class:`~zoo.bench.cells.End`; what cannot be caught, a kill or a crash, the folder survives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from zoo.bench.cells import FAILED, LOCK, LOG, PROGRESS, RESULT, End, Job, write_failure
+from zoo.errors import ZooError
+
+__all__ = ["main", "run_job"]
+
+_EVERY = 0.5  # seconds between two words on progress
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def run_job(job: Job) -> End:
+    """Train and score one cell, going on where an earlier attempt stopped; never raises.
+
+    Standard output and error of the whole process go to ``log.txt`` from here on.
+    """
+    folder = Path(job.folder)
+    lock: FileLock | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+        if (folder / RESULT).is_file():  # another driver's worker was quicker
+            (folder / FAILED).unlink(missing_ok=True)
+            return End("done", "already")
+        _open_log(folder / LOG)
+        return _attempt(job, folder)
+    except Timeout:
+        return End("busy", "another process is at this cell")
+    except OSError as error:
+        return End("disk", f"cannot write to {folder}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        return End("stopped")
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _open_log(path: Path) -> None:
+    handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def _attempt(job: Job, folder: Path) -> End:
+    _say(f"attempt {job.attempt}: process {os.getpid()}, {job.threads} threads")
+    try:
+        import torch
+
+        from zoo.run.train import train
+
+        torch.set_num_threads(job.threads)
+        if job.anew:
+            _begin_anew(folder)
+        with _reporting(folder) as report:
+            train(out=folder, resume=True, report=report, **dict(job.settings))
+        (folder / FAILED).unlink(missing_ok=True)
+        _say("done")
+        return End("done")
+    except KeyboardInterrupt:
+        _say("stopped; the next attempt goes on from the checkpoint")
+        return End("stopped")
+    except BaseException as error:  # a plugin may raise anything, SystemExit included
+        return _broke(job, folder, error)
+
+
+def _broke(job: Job, folder: Path, error: BaseException) -> End:
+    kind, reason = "error", _in_one_line(error)
+    with contextlib.suppress(OSError):
+        if not isinstance(error, ZooError):
+            traceback.print_exception(error)
+        _say(f"failed: {reason}")
+    if _is_disk(error):
+        # No fault of the cell's: nothing is held against it, and the next call goes on with it.
+        return End("disk", reason)
+    if isinstance(error, ZooError) and reason.startswith("diverged"):
+        kind = "diverged"
+    try:
+        write_failure(folder, job.settings, kind, reason, job.attempt)
+    except ZooError as unwritten:
+        return End("disk", f"{reason}; and {unwritten}")
+    return End("failed", reason)
+
+
+def _in_one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, ZooError):
+        return text
+    return f"{type(error).__name__}: {text or '(no message)'}"
+
+
+def _is_disk(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _begin_anew(folder: Path) -> None:
+    # A run that diverged does so again from its checkpoint, on a CPU to the same bits.
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    for name in ("config.toml", "metrics.jsonl", "model.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    print(f"--- {datetime.now(UTC).isoformat(timespec='seconds')} {text}", flush=True)
+
+
+@contextlib.contextmanager
+def _reporting(folder: Path) -> Iterator[_Report]:
+    report = _Report(folder)
+    try:
+        yield report
+    finally:
+        report.path.unlink(missing_ok=True)
+
+
+class _Report:
+    """Tells the log what matters, and whoever watches the folder how far it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / PROGRESS
+        self._total, self._last, self._parent = 1, 0.0, os.getppid()
+        self._write(0, "loading")
+
+    def started(self, settings: Any, folder: Path, total_images: int, begin: int) -> None:
+        self._total = total_images
+        verb = f"resumes at {begin:,} of" if begin else "trains on"
+        print(
+            f"{settings.model} {verb} {total_images:,} images of {settings.dataset}, seed {settings.seed}", flush=True
+        )
+        self._write(begin, "training")
+
+    def progressed(self, images: int, epoch: float, terms: Mapping[str, float] | None) -> None:
+        if os.getppid() != self._parent:
+            # Whoever started this process is dead, and somebody else may be at this cell soon.
+            os.kill(os.getpid(), signal.SIGKILL)
+        now = time.monotonic()
+        if images >= self._total:
+            self._write(images, "scoring")
+        elif now - self._last >= _EVERY:
+            self._last = now
+            self._write(images, "training")
+
+    def note(self, text: str) -> None:
+        print(f"note: {text}", flush=True)
+
+    def finished(self, result: Mapping[str, Any], folder: Path) -> None:
+        print(json.dumps(result["scores"]), flush=True)
+
+    def _write(self, images: int, phase: str) -> None:
+        # Not synced, and no harm if it fails: it is for the eye.
+        text = json.dumps({"images": images, "total": self._total, "phase": phase, "pid": os.getpid()})
+        with contextlib.suppress(OSError):
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self.path)
+
+
+def main() -> None:
+    """``python -m zoo.bench.worker``: the job on standard input, its end on standard output."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may have been started with the signal ignored
+    job = Job.from_json(sys.stdin.readline())
+    with os.fdopen(os.dup(1), "w") as answer:
+        end = run_job(job)
+        answer.write(json.dumps({"kind": end.kind, "reason": end.reason}))
+
+
+if __name__ == "__main__":
+    main()

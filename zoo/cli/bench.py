@@ -1,0 +1,151 @@
+"""``zoo bench``: a grid of models, data sets and seeds under one protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from zoo.errors import UsageError, ZooError
+
+__all__ = ["bench"]
+
+
+@click.command()
+@click.option("--models", metavar="A,B", help="Models, or all: every registered one; default the protocol's.")
+@click.option("--datasets", metavar="A,B", help="Data sets; default the protocol's.")
+@click.option("--seeds", type=int, metavar="K", help="Seeds 0 to K − 1; default the protocol's.")
+@click.option(
+    "--protocol", "file", type=click.Path(path_type=Path), help="Protocol file; default that of --out, or quick."
+)
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray", "submitit"]),
+    default="local",
+    show_default=True,
+    help="Where: processes of this machine, a Ray cluster, or SLURM.",
+)
+@click.option("--jobs", type=int, metavar="N", help="Runs at once; default one a core, or as many as the GPUs hold.")
+@click.option("--threads", type=int, metavar="N", help="Processor threads a run; default the cores shared out.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where.")
+@click.option(
+    "--gpu-fraction", type=float, default=1.0, show_default=True, help="Share of a GPU that one run takes, up to 1."
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Torchvision-style data root; default $ZOO_DATA.")
+@click.option("--time-limit", metavar="TIME", help="Longest that one run may take: 90 (seconds), 30m or 2h.")
+@click.option("--retry-failed", is_flag=True, help="Also try again the cells that broke before.")
+@click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="For submitit: partition=gpu, account=…; repeatable.")
+@click.option("--dry-run", is_flag=True, help="Show the grid and what would run; run nothing.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The benchmark's folder.")
+def bench(
+    models: str | None,
+    datasets: str | None,
+    seeds: int | None,
+    file: Path | None,
+    executor: str,
+    jobs: int | None,
+    threads: int | None,
+    device: str,
+    gpu_fraction: float,
+    data_dir: Path | None,
+    time_limit: str | None,
+    retry_failed: bool,
+    slurm: tuple[str, ...],
+    dry_run: bool,
+    out: Path,
+) -> None:
+    """Run every model on every data set with every seed, under one protocol.
+
+    A cell that is done is not run again, and one that was cut off goes on from its checkpoint: after any interruption,
+    give the same command again.
+    """
+    from zoo.bench.executors import Resources
+    from zoo.bench.protocol import Protocol
+    from zoo.bench.run import run_grid, stored, with_grid
+
+    seconds = None if time_limit is None else _seconds(time_limit)
+    if slurm and executor != "submitit":
+        raise UsageError("slurm: goes with --executor submitit only")
+    resources = Resources(jobs, threads, device, gpu_fraction, dict(_pair(text) for text in slurm))
+    protocol = Protocol.from_file(file) if file else stored(out) or Protocol()
+    protocol = with_grid(protocol, _names("models", models), _names("datasets", datasets), seeds)
+    if dry_run:
+        _show(out, protocol, retry_failed)
+        return
+    from zoo.bench.display import display
+
+    with display() as watcher:
+        board = run_grid(
+            out,
+            protocol,
+            executor=executor,
+            resources=resources,
+            data_dir=data_dir,
+            time_limit=seconds,
+            retry_failed=retry_failed,
+            watcher=watcher,
+        )
+    _conclude(board, out)
+
+
+def _show(out: Path, protocol: object, retry_failed: bool) -> None:
+    from rich.console import Console
+
+    from zoo.bench.display import drawn, summary
+    from zoo.bench.protocol import Protocol
+    from zoo.bench.run import plan
+
+    assert isinstance(protocol, Protocol)
+    board = plan(out, protocol, retry_failed=retry_failed)
+    console = Console(highlight=False)
+    console.print(drawn(board))
+    console.print(f"protocol {protocol.label}; {summary(board)}", markup=False, soft_wrap=True)
+
+
+def _conclude(board: object, out: Path) -> None:
+    from zoo.bench.board import Board, State
+    from zoo.bench.display import summary
+
+    assert isinstance(board, Board)
+    click.echo(summary(board))
+    failed = [s.cell.name for s in board.cells if s.state is State.FAILED]
+    unfinished = [s for s in board.cells if s.state is State.OPEN]
+    if failed:
+        shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
+        raise ZooError(
+            f"{len(failed)} of {len(board.cells)} cells failed: {shown}; failed.json and log.txt in their folders "
+            f"under {out} say why, and --retry-failed tries them again"
+        )
+    if unfinished:
+        raise ZooError(
+            f"{len(unfinished)} of {len(board.cells)} cells are not done, {unfinished[0].cell.name} first: "
+            f"{unfinished[0].reason}; the same command goes on with them"
+        )
+
+
+def _names(flag: str, text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise UsageError(f"{flag}: {text!r} is not allowed; must be names with commas between")
+    return names
+
+
+def _seconds(text: str) -> float:
+    """Seconds of ``90``, ``90s``, ``30m`` or ``2h``."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
+    try:
+        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise UsageError(f"time_limit: {text!r} is not allowed; must be a time such as 90, 30m or 2h")
+    return seconds
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise UsageError(f"slurm: {text!r} is not allowed; must be KEY=VALUE, such as partition=gpu")
+    return key, value
