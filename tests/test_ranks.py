@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from zoo.engine import Ranks, Stream
@@ -92,3 +94,46 @@ def test_a_batch_that_processes_cannot_share_evenly_is_refused():
     images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
     with pytest.raises(UsageError, match="batch: 8 is not allowed with 3 processes; must be a multiple"):
         Stream(images, 8, 0, torch.device("cpu"), ranks=Ranks(0, 3))
+
+
+def torchrun(processes: int, *arguments: str) -> subprocess.Popen[str]:
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "zoo"]
+    return subprocess.Popen(
+        [sys.executable, *launch, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_writes_one_folder_and_resumes_to_the_same_bits(tmp_path):
+    run = ["run", "vae", "--family", "mlp", "--width", "8", "--epochs", "6", "--extractor", "none"]
+    whole = torchrun(2, *run, "--out", str(tmp_path / "whole"))
+    said, errors = whole.communicate(timeout=300)
+    assert whole.returncode == 0, errors
+    assert said.count("trains on") == 1
+
+    broken = tmp_path / "broken"
+    begun = torchrun(2, *run, "--checkpoint-seconds", "0", "--out", str(broken))
+    while not (broken / "checkpoint").is_dir() and begun.poll() is None:
+        time.sleep(0.01)
+    begun.terminate()
+    begun.communicate(timeout=300)
+    assert not (broken / "result.json").is_file()
+    resumed = torchrun(2, *run, "--resume", "--out", str(broken))
+    said, errors = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, errors
+    ends = [safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken")]
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]), name
+
+
+@pytest.mark.slow
+def test_what_is_asked_wrongly_of_two_processes_is_told_once_and_leaves_nothing(tmp_path):
+    done = torchrun(2, "run", "vae", "--batch", "63", "--epochs", "1", "--out", str(tmp_path / "run"))
+    errors = done.communicate(timeout=300)[1]
+    assert done.returncode != 0
+    assert "batch: 63 is not allowed with 2 processes; must be a multiple of their number" in errors
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 from typing import Self
@@ -34,13 +35,22 @@ class Ranks:
         if size == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+            atexit.register(_leave)
         return cls(dist.get_rank(), size)
 
     @property
     def leads(self) -> bool:
         """Whether this process writes the run folder."""
         return self.rank == 0
+
+    def device(self, device: torch.device) -> torch.device:
+        """The device of this process: with several processes on GPUs, one each."""
+        if self.size == 1 or device.type != "cuda":
+            return device
+        found = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(found)
+        return found
 
     def mean_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over the processes, in place; one message for each kind of number."""
@@ -73,3 +83,8 @@ class Ranks:
         said = torch.tensor(int(flag), device=device)
         dist.broadcast(said, 0)
         return bool(said)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -15,7 +15,7 @@ import torch
 
 from zoo import options
 from zoo.data import DataOptions, Dataset, load_dataset
-from zoo.engine import Engine, Stream
+from zoo.engine import Engine, Ranks, Stream
 from zoo.errors import UsageError, ZooError, unknown_name
 from zoo.interfaces import Objective
 from zoo.registry import registry
@@ -184,7 +184,8 @@ def train(
         UsageError: for settings that cannot be meant.
         ZooError: where the run fails: data that cannot be had, a loss that diverges, a full disk.
     """
-    reporter = report or Silent()
+    ranks = Ranks.here()
+    reporter = report if report and ranks.leads else Silent()
     given = {k: _absolute(k, str(v) if isinstance(v, Path) else v) for k, v in given.items()}
     if preset is not None:
         given = {**_preset(model, preset, config, given), **given}
@@ -192,21 +193,24 @@ def train(
         model, given, config=Path(config) if config else None, out=Path(out) if out else None, resume=resume
     )
     objective: Objective = options.build(registry().model(settings.model), settings.options)
-    device = choose_device(settings.device)
+    device = ranks.device(choose_device(settings.device))
     data = load_data(settings)
     if settings.epochs is None and settings.images is None:
         settings = attrs.evolve(settings, epochs=data.epochs)
     scorer = scoring.Scorer(settings.extractor, data, reporter.note, settings.samples)
     torch.manual_seed(settings.seed)
     networks = make_networks(objective, data.spec).to(device)
-    stream = Stream(data.train.images, settings.batch, settings.seed, device, data.train.labels)
+    if not ranks.leads:  # equal networks, but noise of its own for each process
+        torch.manual_seed((settings.seed + 1_000_003 * ranks.rank) % 2**63)
+    stream = Stream(data.train.images, settings.batch, settings.seed, device, data.train.labels, ranks)
     engine = Engine(objective, networks, stream, settings.precision)
     steps = engine.steps = _steps(settings, engine)
     trained = bind(objective, networks, data.spec)
-    # Only now, with all that can be asked wrongly behind us, is there a folder.
-    resumable = folder.open(settings, resume=resume)
+    # Only now, with all that can be asked wrongly behind us, is there a folder; and only once all have looked at it.
+    ranks.agree(True, device)
+    resumable = ranks.agree(ranks.leads and folder.open(settings, resume=resume), device)
     try:
-        if folder.finished and folder.model.is_file():
+        if ranks.agree(folder.finished and folder.model.is_file(), device):
             reporter.note(f"{folder.path} is finished already; nothing to do")
             tensors, _ = folder.load_model()
             networks.load_state_dict(tensors)
@@ -214,6 +218,8 @@ def train(
         networks.train()
         cost = _fit(settings, folder, engine, reporter, steps, resumable)
         networks.eval()
+        if not ranks.leads:
+            return trained
         facts = {
             "model": settings.model,
             "options": dict(settings.options),
@@ -229,7 +235,8 @@ def train(
         reporter.finished(result, folder.path)
         return trained
     except Exception:
-        folder.discard_if_bare()
+        if ranks.leads:
+            folder.discard_if_bare()
         raise
     finally:
         folder.close()
@@ -280,12 +287,14 @@ def _fit(
     settings: RunSettings, folder: RunFolder, engine: Engine, reporter: Reporter, steps: int, resumable: bool
 ) -> dict[str, Any]:
     every = max(1, steps // LOGGED_LINES)
+    ranks, device = engine.ranks, engine.stream.device
     seconds = 0.0
     if resumable:
         tensors, facts = folder.load_checkpoint()
         engine.load_state(tensors)
         seconds = facts["seconds"]
-    folder.trim_metrics(engine.step_count)
+    if ranks.leads:
+        folder.trim_metrics(engine.step_count)
     begin_images, before = engine.images_seen, seconds
     reporter.started(settings, folder.path, steps * engine.images_per_step, begin_images)
     begin = saved = time.perf_counter()
@@ -300,10 +309,12 @@ def _fit(
                     "a lower --lr or another --norm is the usual remedy"
                 )
         elapsed = before + time.perf_counter() - begin
-        folder.save_checkpoint(state, {"seconds": elapsed, "steps": steps})
+        if ranks.leads:
+            folder.save_checkpoint(state, {"seconds": elapsed, "steps": steps})
 
     with _Interrupts() as interrupts:
-        while engine.step_count < steps and not interrupts.asked:
+        stop = False
+        while engine.step_count < steps and not stop:
             engine.step()
             step = engine.step_count
             terms = None
@@ -311,14 +322,19 @@ def _fit(
                 norms = engine.gradient_norms()
                 terms = engine.read()
                 seconds = before + time.perf_counter() - begin
-                folder.append_metrics(scoring.metrics_line(step, engine.images_seen, seconds, terms, norms))
+                if ranks.leads:
+                    folder.append_metrics(scoring.metrics_line(step, engine.images_seen, seconds, terms, norms))
             if step % 8 == 0 or terms:
                 epoch = step * engine.batches_per_step / engine.stream.per_epoch
                 reporter.progressed(engine.images_seen, epoch, terms)
-            if time.perf_counter() - saved >= settings.checkpoint_seconds:
+            stop, due = interrupts.asked, time.perf_counter() - saved >= settings.checkpoint_seconds
+            if ranks.size > 1:
+                # What needs all of them they do at the same step, when the first says so.
+                stop, due = (bool(terms) and ranks.agree(flag, device) for flag in (stop, due))
+            if due:
                 save()
                 saved = time.perf_counter()
-        if engine.stream.device.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.synchronize()
         seconds = before + time.perf_counter() - begin
         if steps:
