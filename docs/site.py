@@ -35,7 +35,7 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     for pattern in (*BESIDE, *SOURCES):
         for path in sorted(ROOT.glob(pattern)):
-            if path.suffix != ".md":
+            if "results" not in path.parts:
                 files.append(File.generated(config, str(path.relative_to(ROOT)), abs_src_path=str(path)))
     return files
 

@@ -145,6 +145,8 @@ def test_every_way_to_break_leaves_its_reason_and_the_others_finish(tmp_path, wo
         "steady": State.DONE,
     }
     written = {m: json.loads((tmp_path / "digits" / m / "seed0" / "failed.json").read_text()) for m in models[:3]}
+    for failure in written.values():  # so that the leaderboard places it beside the protocol's other runs
+        assert set(failure["protocol_file"]) == {"name", "version", "digest"}
     assert {m: t["kind"] for m, t in written.items()} == {"raises": "error", "nan": "diverged", "dies": "killed"}
     assert written["raises"]["reason"] == "ValueError: two lines of explanation"
     assert written["nan"]["reason"].startswith("diverged: ")

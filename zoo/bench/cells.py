@@ -145,7 +145,7 @@ class Cell:
 def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: str, attempts: int) -> None:
     """Write ``failed.json``: what broke, how, and under which settings."""
     from zoo.run.folder import RunFolder, write_atomically
-    from zoo.run.record import plugin_of, settings_of
+    from zoo.run.record import plugin_of, protocol_of, settings_of
 
     given: Mapping[str, Any] = {k: v for k, v in settings.items() if k not in ("model", "protocol", "data_dir")}
     with contextlib.suppress(ZooError):  # where the run got so far, what it resolved to is there
@@ -160,6 +160,7 @@ def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: 
         "attempts": attempts,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "plugin": plugin_of(settings["model"]),
+        "protocol_file": protocol_of(str(settings.get("protocol") or "")),
         "settings": given,
     }
     write_atomically(folder / FAILED, (json.dumps(table, indent=2) + "\n").encode())

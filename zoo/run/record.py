@@ -93,9 +93,9 @@ def plugin_of(model: str) -> dict[str, str]:
     return {"name": plugin.name, "package": plugin.package, "version": plugin.version}
 
 
-def protocol_of(settings: RunSettings) -> dict[str, Any] | None:
-    """The protocol file that the run kept to, by name, version and digest; None where it was a run by itself."""
-    name, _, rest = settings.protocol.rpartition("@")
+def protocol_of(text: str) -> dict[str, Any] | None:
+    """The protocol file, ``NAME@VERSION#DIGEST``, by name, version and digest; None for a run by itself."""
+    name, _, rest = text.rpartition("@")
     version, _, digest = rest.partition("#")
     if not (name and version.isdigit() and digest):
         return None
@@ -134,7 +134,7 @@ def record(
             "threads": torch.get_num_threads(),
         },
         "plugin": plugin_of(settings.model),
-        "protocol_file": protocol_of(settings),
+        "protocol_file": protocol_of(settings.protocol),
         "settings": settings_of(settings),
         "options_changed": changed,
         "command": command_of(settings, changed),
