@@ -5,8 +5,9 @@
 
 The bare loop is what one writes by hand: the same networks and losses, the data set resident as uint8, a fused Adam for
 each network, ``.backward(inputs=...)`` for each player. Both take the same steps first, and must end with the same
-weights to the bit: a ratio counts only where the same mathematics was done. Blocks of steps then alternate, ours and
-the bare loop's, and the median of the paired ratios is reported with its quartiles.
+weights to the bit, the loop's networks in the memory layout that the engine gives to its own: a ratio counts only where
+the same mathematics was done. Blocks of steps then alternate, ours and those of the bare loop in torch's own layout,
+and the median of the paired ratios is reported with its quartiles.
 """
 
 from __future__ import annotations
@@ -125,19 +126,18 @@ def measure(name: str, family: str, dataset: str, batch: int, device: torch.devi
     model = options.build(registry().model(name), {"family": family})
     data = load_dataset(dataset, zoo.DataOptions(data_dir=args.data_dir), registry().sources())
     images = data.train.images
-    loops: list[tuple[zoo.Networks, Step]] = []
-    for build in (None, LOOPS[name]):
+    nets = []
+    for _ in range(3):
         torch.manual_seed(0)
-        net = make_networks(model, data.spec).to(device)
-        if build is None:
-            loops.append((net, Engine(model, net, Stream(images, batch, 0, device)).step))
-        else:
-            loops.append((net, build(net, images, batch, device, model)))
-    for _, step in loops:
+        nets.append(make_networks(model, data.spec).to(device))
+    ours = Engine(model, nets[0], Stream(images, batch, 0, device)).step
+    if device.type == "cpu":
+        nets[1].to(memory_format=torch.channels_last)
+    laid_out, bare = (LOOPS[name](net, images, batch, device, model) for net in nets[1:])
+    for step in (ours, laid_out, bare):
         torch.manual_seed(1)
         timed(step, args.check_steps, device)
-    same = all(torch.equal(a, b) for a, b in zip(loops[0][0].parameters(), loops[1][0].parameters(), strict=True))
-    (_, ours), (_, bare) = loops
+    same = all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
     steps = max(2, round(args.block_seconds / (timed(ours, 5, device) / 5)))
     pairs = []
     for i in range(args.pairs):
