@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: bits depend on it, and small networks are faster so
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.registry import Plugin, Registered, registry
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that starts its jobs in the background has them ignore Ctrl-C, and their children too: tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = {"family": "mlp", "width": 4}
 
