@@ -62,7 +62,7 @@ class Engine:
         self.objective, self.networks, self.stream = objective, networks, stream
         self.step_count, self.steps = 0, steps
         if stream.device.type == "cpu":
-            # The CPU's convolutions are 5 to 20 % faster on channels that lie side by side; the mathematics stays.
+            # The CPU's convolutions are 4 to 21 % faster on channels that lie side by side; the mathematics stays.
             networks.to(memory_format=torch.channels_last)
         self.ranks = stream.ranks
         self._bf16 = precision == "bf16"
