@@ -56,9 +56,14 @@ class Points:
     def __init__(self, batch: int, seed: int) -> None:
         self.batch, self.seed, self.device, self.ranks = batch, seed, torch.device("cpu"), Ranks()
 
-    def __getitem__(self, position: int) -> Tensor:
-        """The batch at ``position``: float (B, 1, 1, 2)."""
+    def places(self, position: int) -> Tensor:
+        """The batch at ``position``: float (B, 1, 1, 2). Points are where they are: places and batch are one."""
         return draw(self.batch, torch.Generator().manual_seed(self.seed * 1_000_003 + position))
+
+    @staticmethod
+    def batch_at(places: Tensor, labels: bool = False) -> tuple[Tensor]:
+        """The batch at these places."""
+        return (places,)
 
 
 class Encoder(zoo.Encoder):

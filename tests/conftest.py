@@ -28,6 +28,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SMALL = {"family": "mlp", "width": 4}
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of the GPU are left out, not skipped, where there is none: a skipped test is one that should have run."""
+    if not torch.cuda.is_available() and (left_out := [item for item in items if item.get_closest_marker("cuda")]):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @attrs.frozen
 class Outcome:
     """What a command left: its exit status, and all that it printed."""

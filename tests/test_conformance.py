@@ -158,6 +158,8 @@ def test_a_good_model_passes_every_check():
         (OwnRandomness, "repeatable", "differ"),
         (HiddenState, "resume", "differs"),
         (ReadsBack, "sync", "reads a value back"),
+        (ReadsBack, "capture", "decides in Python"),
+        (HiddenState, "capture", "Python once computed"),
         (Loud, "abilities", "outside"),
         (WrongSize, "abilities", "not (5, 1, 16, 16)"),
         (NoHelp, "options", "beta has no help"),

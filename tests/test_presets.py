@@ -200,6 +200,6 @@ def test_a_schedule_sets_the_rate_of_each_step():
     rates = []
     for _ in range(8):
         engine.step()
-        (update, *_) = engine._plays[0].updates.values()
+        (update, *_) = engine.plays[0].updates.values()
         rates.append(update._optimiser.param_groups[0]["lr"])
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.01**0.25, 0.1, 0.01**0.75])

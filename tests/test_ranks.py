@@ -64,7 +64,8 @@ def trained(folder: Path, processes: int, model: str, settings: str) -> dict[str
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launch, str(script), model, settings, str(out)]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=240)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
     return torch.load(out, weights_only=True)
 
 

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.data import DataSpec
 from zoo.engine import Engine, Stream
+from zoo.engine.compiled import traced, untouched
 from zoo.errors import ZooError
 from zoo.game import rows_of, term_names
 from zoo.interfaces import Autoencoder, Generator, Objective
@@ -220,6 +221,33 @@ def check_sync(case: Case) -> None:
         engine.step()
 
 
+def check_capture(case: Case) -> None:
+    """What a step did on one batch, traced, it does on another: so it may be compiled, or captured as a CUDA graph."""
+    for play in case.engine().plays:
+        first, second = (play.batch(position) for position in (0, 1))
+        name = play.turn.name
+        with untouched(play):
+            try:
+                graph, names = traced(play, *first)
+            except RuntimeError:
+                raise Failed(
+                    f"turn {name!r} decides in Python by a tensor's value; keep it a tensor (torch.where)"
+                ) from None
+        found = []
+        for differentiate in (play.eagerly, graph):
+            with untouched(play):
+                terms, gradients = differentiate(*second)
+                values = list(terms.values() if isinstance(terms, Mapping) else terms)
+                found.append([*values, *gradients, *(b.clone() for b in play.networks.buffers())])
+        labels = [*names, *(f"gradient {i}" for i in range(len(play.parameters)))]
+        for label, eager, again in zip(labels + ["a buffer"] * len(found[0]), *found, strict=False):
+            if (eager is None) != (again is None) or (eager is not None and not torch.equal(eager, again)):
+                raise Failed(
+                    f"turn {name!r}: {label} comes from more than the batch, the networks and torch's generators; a "
+                    "compiled or captured step would repeat what Python once computed"
+                )
+
+
 def check_learns(case: Case) -> None:
     """On 64 images, 300 steps bring the samples nearer to them, or the reconstructions of an autoencoder."""
     case = attrs.evolve(case, images=64)
@@ -262,6 +290,7 @@ CHECKS: Mapping[str, Callable[[Case], None]] = {
     "resume": check_resume,
     "abilities": check_abilities,
     "sync": check_sync,
+    "capture": check_capture,
     "learns": check_learns,
 }
 """The checks by name. Names are kept: a package may rely on them."""

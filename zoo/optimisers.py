@@ -81,7 +81,8 @@ class Adam(Optimiser):
         """Fused Adam: one kernel for all parameters, able to skip a step on the device."""
         return torch.optim.Adam(
             parameters,
-            lr=self.lr,
+            lr=_rate(self.lr, device),
+            capturable=device.type == "cuda",
             betas=(self.beta1, self.beta2),
             eps=self.eps,
             weight_decay=self.weight_decay,
@@ -103,7 +104,7 @@ class RMSprop(Optimiser):
         """The foreach implementation; torch has no fused one."""
         return torch.optim.RMSprop(
             parameters,
-            lr=self.lr,
+            lr=_rate(self.lr, device),
             alpha=self.alpha,
             eps=self.eps,
             weight_decay=self.weight_decay,
@@ -124,7 +125,11 @@ class SGD(Optimiser):
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
         """Fused SGD."""
         optimiser = torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+            parameters,
+            lr=_rate(self.lr, device),
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            fused=True,
         )
         if self.momentum:
             # Torch leaves the buffers uninitialised where a gate holds the first step, and fails where a parameter
@@ -132,3 +137,8 @@ class SGD(Optimiser):
             for parameter in parameters:
                 optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimiser
+
+
+def _rate(lr: float, device: torch.device) -> float | Tensor:
+    # A captured step reads its rate from memory, where a schedule can change it; a number would be part of the graph.
+    return torch.tensor(lr, device=device) if device.type == "cuda" else lr

@@ -54,15 +54,18 @@ class Stream:
 
     def __getitem__(self, position: int) -> Tensor:
         """The batch at ``position`` (0, 1, …): float (B, C, H, W) in [−1, 1]."""
-        return to_unit(self.images[self._chosen(position)])
+        return self.batch_at(self.places(position))[0]
 
-    def with_labels(self, position: int) -> tuple[Tensor, Tensor]:
-        """The batch at ``position`` and its labels (B,)."""
+    def batch_at(self, places: Tensor, labels: bool = False) -> tuple[Tensor, ...]:
+        """The images at ``places`` (int64, (B,)) as a batch x, or x and their labels y."""
+        x = to_unit(self.images[places])
+        if not labels:
+            return (x,)
         assert self.labels is not None
-        chosen = self._chosen(position)
-        return to_unit(self.images[chosen]), self.labels[chosen]
+        return x, self.labels[places]
 
-    def _chosen(self, position: int) -> Tensor:
+    def places(self, position: int) -> Tensor:
+        """Where the images of the batch at ``position`` lie: int64 (B,), on the stream's device."""
         epoch, i = divmod(position, self.per_epoch)
         if epoch != self._epoch:
             # Drawn on the CPU whatever the device: the order belongs to the seed, not to the hardware.

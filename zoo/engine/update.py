@@ -32,7 +32,7 @@ class Update:
         self._named = dict(parameters)
         self._optimiser = settings.build(list(self._named.values()), device)
         self._schedule = settings.schedule
-        self._rates = [group["lr"] for group in self._optimiser.param_groups]
+        self._rates = [float(group["lr"]) for group in self._optimiser.param_groups]
         self._fused = all(group.get("fused") for group in self._optimiser.param_groups)
 
     def at(self, progress: float) -> None:

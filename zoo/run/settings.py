@@ -36,6 +36,8 @@ class RunSettings:
     seed: int = option(0, "Seed of weights, noise and data order.", between(0, 2**32 - 1))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to train.")
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16: networks under autocast, losses in float32.")
+    compile: bool = option(False, "Compile each turn's terms and gradients together: minutes once, then faster steps.")
+    graphs: bool = option(True, "On a GPU, capture whole steps as CUDA graphs.")
     extractor: str = option("auto", "Features for the Fréchet distance: auto, none, or from `zoo list extractors`.")
     samples: int | None = option(None, "Images to score; default 10,000, or as many as train.", at_least(2))
     checkpoint_seconds: float = option(30.0, "Seconds between checkpoints.", at_least(0))

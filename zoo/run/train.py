@@ -203,7 +203,7 @@ def train(
     if not ranks.leads:  # equal networks, but noise of its own for each process
         torch.manual_seed((settings.seed + 1_000_003 * ranks.rank) % 2**63)
     stream = Stream(data.train.images, settings.batch, settings.seed, device, data.train.labels, ranks)
-    engine = Engine(objective, networks, stream, settings.precision)
+    engine = Engine(objective, networks, stream, settings.precision, compile=settings.compile, graphs=settings.graphs)
     steps = engine.steps = _steps(settings, engine)
     trained = bind(objective, networks, data.spec)
     # Only now, with all that can be asked wrongly behind us, is there a folder; and only once all have looked at it.
@@ -313,10 +313,14 @@ def _fit(
             folder.save_checkpoint(state, {"seconds": elapsed, "steps": steps})
 
     with _Interrupts() as interrupts:
-        stop = False
+        stop, told = False, False
         while engine.step_count < steps and not stop:
             engine.step()
             step = engine.step_count
+            if engine.fallbacks and not told:
+                told = True
+                for what, why in engine.fallbacks.items():
+                    reporter.note(f"{what}: not used, steps stay eager: {why}")
             terms = None
             if step % every == 0 or step == steps:
                 norms = engine.gradient_norms()
@@ -343,4 +347,5 @@ def _fit(
         "seconds": round(seconds, 3),
         "images_seen": engine.images_seen,
         "images_per_second": round(engine.images_seen / seconds, 1) if seconds > 0 else None,
+        "steps": {"mode": engine.mode, **engine.fallbacks},
     }

@@ -1,0 +1,150 @@
+"""One turn of a game, made ready to be played: terms once, each row's gradient, then every update.
+
+No ``.backward()``: a row's gradient is taken by :func:`torch.autograd.grad` with respect to that row's parameters only,
+so a loss cannot reach a network that does not play for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from zoo.engine.ranks import Ranks
+from zoo.engine.stream import Stream
+from zoo.engine.update import Update, laid_out_as
+from zoo.errors import ZooError
+from zoo.game import Turn, rows_of
+from zoo.interfaces import Networks, Objective
+
+__all__ = ["Differentiate", "Play"]
+
+Derivatives = tuple[Mapping[str, Tensor], Sequence[Tensor | None]]
+Differentiate = Callable[..., Derivatives]
+"""From a batch to the terms by name, and each of :attr:`Play.parameters`' gradient of its own row's loss."""
+
+
+@attrs.frozen
+class _Row:
+    weights: tuple[tuple[str, float], ...]
+    parameters: list[nn.Parameter]
+
+
+class Play:
+    """A turn with its optimisers and the running sums of its terms.
+
+    Arguments:
+        objective: the model, for its optimisers.
+        turn: what is played.
+        networks: the model's.
+        stream: the training images.
+        bf16: whether the networks run under autocast.
+
+    Raises:
+        ZooError: where the turn's players are no networks.
+    """
+
+    def __init__(self, objective: Objective, turn: Turn, networks: Networks, stream: Stream, bf16: bool) -> None:
+        self.turn, self.networks, self.bf16 = turn, networks, bf16
+        known = networks.names()
+        for name in turn.players:
+            if name not in known:
+                raise ZooError(f"turn {turn.name!r}: player {name!r} is no network of the model ({', '.join(known)})")
+        self.rows = rows_of(turn.players)
+        self._rows = [_Row(r.weights, [p for n in r.networks for p in networks[n].parameters()]) for r in self.rows]
+        self.parameters = [p for row in self._rows for p in row.parameters]
+        held = set(turn.players) if turn.gate else set()
+        groups: dict[object, list[str]] = {}
+        for name in turn.players:
+            settings = objective.optimiser(name, turn.name)
+            # Networks with equal settings share one fused kernel, unless a gate may hold one of them alone.
+            groups.setdefault((settings, name if name in held else ""), []).append(name)
+        self.updates: dict[str, Update] = {}
+        for (settings, _), names in groups.items():  # type: ignore[misc]
+            parameters = {f"{n}.{k}": p for n in names for k, p in networks[n].named_parameters()}
+            self.updates["+".join(names)] = Update(settings, parameters, stream.device)
+        self.stream = stream.subset(turn.labelled) if turn.labelled else stream
+        self.device, self.ranks = stream.device, stream.ranks
+        self.differentiate: Differentiate = self.eagerly
+        self.names: tuple[str, ...] = ()
+        self.sums: list[Tensor] = []
+        self._gradients: Sequence[Tensor | None] = ()
+
+    def batch(self, position: int) -> tuple[Tensor, ...]:
+        """What the turn is played on at a position of its stream: x, and y where it is labelled."""
+        return self.stream.batch_at(self.stream.places(position), labels=bool(self.turn.labelled))
+
+    def terms(self, *batch: Tensor) -> Mapping[str, Tensor]:
+        """The turn's terms on a batch, under the run's precision."""
+        cast = torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+        with cast:
+            return self.turn.terms(self.networks, *batch)
+
+    def eagerly(self, *batch: Tensor) -> Derivatives:
+        """Terms and gradients, operation by operation: what every faster way must equal."""
+        terms = self.terms(*batch)
+        gradients: list[Tensor | None] = []
+        last = self._rows[-1]
+        for row in self._rows:
+            loss = self._weighted(row, terms)
+            gradients += torch.autograd.grad(loss, row.parameters, retain_graph=row is not last, allow_unused=True)
+        return terms, gradients
+
+    def play(self, *batch: Tensor) -> None:
+        """Move every player once, on a batch: x, and y where the turn is labelled."""
+        terms, gradients = self.differentiate(*batch)
+        with torch.no_grad():
+            if self.ranks.size > 1:
+                terms = self._together(terms, gradients, self.ranks)
+            gates = self.turn.gate(terms) if self.turn.gate else {}
+            for name in gates:
+                if name not in self.turn.players:
+                    players = ", ".join(self.turn.players)
+                    raise ZooError(f"turn {self.turn.name!r}: gate for {name!r}, which does not play in it ({players})")
+            self._count(terms)  # before any update: a term may be a parameter itself
+            # Every gradient is taken before any parameter moves: the turn is simultaneous.
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = laid_out_as(parameter, gradient)
+            for name, update in self.updates.items():
+                update.step(gates.get(name))
+        self._gradients = gradients
+
+    def _weighted(self, row: _Row, terms: Mapping[str, Tensor]) -> Tensor:
+        total: Tensor | None = None
+        for name, weight in row.weights:
+            if name not in terms:
+                raise ZooError(f"turn {self.turn.name!r}: no term {name!r} for its players; terms: {', '.join(terms)}")
+            part = terms[name] if weight == 1 else weight * terms[name]
+            total = part if total is None else total + part
+        if total is None:
+            raise ZooError(f"turn {self.turn.name!r}: a player has no term to minimise")
+        return total
+
+    @staticmethod
+    def _together(terms: Mapping[str, Tensor], gradients: Sequence[Tensor | None], ranks: Ranks) -> dict[str, Tensor]:
+        # One message: gradients, and terms, by which a gate must decide alike everywhere.
+        values = {name: term.detach().clone() for name, term in terms.items()}
+        ranks.mean_([*(g for g in gradients if g is not None), *values.values()])
+        return values
+
+    def _count(self, terms: Mapping[str, Tensor]) -> None:
+        values = [t.detach() for t in terms.values()]
+        if not self.names:
+            self.names = tuple(terms)
+            if not self.sums:
+                self.sums = [torch.zeros_like(v, dtype=torch.float32) for v in values]
+        torch._foreach_add_(self.sums, values)
+
+    def gradient_norms(self) -> dict[str, float]:
+        """Norm of the last gradient of each row's networks, by their names joined with ``+``. Syncs."""
+        norms: dict[str, float] = {}
+        at = 0
+        for row, spec in zip(self._rows, self.rows, strict=True):
+            mine = self._gradients[at : at + len(row.parameters)]
+            at += len(row.parameters)
+            if found := [g for g in mine if g is not None]:
+                norms["+".join(spec.networks)] = float(torch.stack(torch._foreach_norm(found)).norm())
+        return norms
