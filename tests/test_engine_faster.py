@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib import import_module
 
 import attrs
 import pytest
@@ -12,7 +15,7 @@ from torch import Tensor, nn
 import zoo
 from zoo import options
 from zoo.data import DataSpec
-from zoo.engine import Engine, Stream
+from zoo.engine import Engine, Stream, bf16_pays
 from zoo.engine.graphs import EAGER_STEPS, CudaRecorder, GraphedStep
 from zoo.registry import registry
 from zoo.run.trained import make_networks
@@ -216,3 +219,32 @@ def test_a_step_that_breaks_its_capture_goes_on_eagerly() -> None:
         stuck([])
     assert stuck.reason == "not in a graph"
     assert int(counted) == 6
+
+
+@pytest.mark.parametrize(("ratio", "chosen"), [(1.5, "bf16"), (1.0, "fp32"), (0.5, "fp32")])
+def test_auto_precision_is_settled_by_a_trial_and_kept(monkeypatch, tmp_path, ratio, chosen) -> None:
+    monkeypatch.setattr(import_module("zoo.run.train"), "bf16_pays", lambda *_: ratio)
+    asked = {"family": "mlp", "width": 4, "images": 640, "precision": "auto", "out": tmp_path / "run"}
+    zoo.train("vae", **asked)
+    assert f'precision = "{chosen}"' in (tmp_path / "run" / "config.toml").read_text()
+    monkeypatch.setattr(import_module("zoo.run.train"), "bf16_pays", lambda *_: 2 - ratio)
+    zoo.train("vae", **asked, resume=True)  # no other trial, no refusal
+
+
+def test_the_trial_moves_nothing_and_draws_no_noise(monkeypatch) -> None:
+    monkeypatch.setattr("zoo.engine.probe.BLOCK_SECONDS", 0.01)
+    trained = engine("a gate")
+    before = trained.state()
+    assert bf16_pays(trained.objective, trained.networks, trained.stream) > 0
+    same_bits(before, trained.state())
+
+
+def test_a_run_imports_no_compiler_and_nothing_that_it_does_not_use(tmp_path) -> None:
+    script = (
+        "import sys, zoo\n"
+        f"zoo.train('vae', family='mlp', width=4, images=640, out={str(tmp_path / 'run')!r})\n"
+        "print([m for m in ('torch._dynamo', 'sympy', 'sklearn', 'pandas', 'torch_fidelity') if m in sys.modules])\n"
+    )
+    zoo.train("vae", family="mlp", width=4, images=640, out=tmp_path / "first")  # which fills the cache of digits
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -771,7 +771,8 @@ class NoSync(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
-        masks = [i for i in args[1] if i is not None and i.dtype == torch.bool] if name.startswith("index") else []
+        places = args[1] if name in ("index", "index_put", "index_put_") else ()
+        masks = [i for i in places if i is not None and i.dtype == torch.bool]
         if name in self.banned or masks:
             raise AssertionError(f"host sync: {func}")
         return func(*args, **(kwargs or {}))

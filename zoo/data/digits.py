@@ -6,15 +6,20 @@ Kaynak, 1998), from 13 writers, reduced to 17 grey levels.
 
 from __future__ import annotations
 
+import importlib.metadata
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zoo.data.cache import cache_dir, load_arrays, save_arrays
 from zoo.data.images import conform
 from zoo.data.spec import DataOptions, Dataset, Split
 
 __all__ = ["load_digits"]
 
+_SCANS = 1797
 _TEST = 500
 _EPOCHS = 100
 
@@ -24,14 +29,28 @@ def load_digits(options: DataOptions) -> Dataset:
 
     Grey levels 0..16 become round(255 v / 16). `data_dir` and `download` play no part.
     """
+    arrays = _scans()
+    images, labels = torch.from_numpy(arrays["images"])[:, None], torch.from_numpy(arrays["labels"])
+    chosen = torch.from_numpy(_stratified(arrays["labels"], _TEST))
+    train, test = (Split(conform(images[rows], options), labels[rows]) for rows in (~chosen, chosen))
+    return Dataset("digits", train, test, tuple("0123456789"), _EPOCHS)
+
+
+def _scans() -> dict[str, NDArray[Any]]:
+    # Kept between runs, since scikit-learn takes longer to import than a small model to train.
+    path = cache_dir() / f"digits-scikit-learn-{importlib.metadata.version('scikit-learn')}.npz"
+    kept = load_arrays(path)
+    if kept is not None and kept.keys() == {"images", "labels"} and kept["images"].shape == (_SCANS, 8, 8):
+        return kept
     from sklearn import datasets
 
     scans = datasets.load_digits()
-    images = torch.from_numpy(np.rint(scans.images * (255 / 16)).astype(np.uint8))[:, None]
-    labels = torch.from_numpy(scans.target.astype(np.int64))
-    chosen = torch.from_numpy(_stratified(scans.target, _TEST))
-    train, test = (Split(conform(images[rows], options), labels[rows]) for rows in (~chosen, chosen))
-    return Dataset("digits", train, test, tuple("0123456789"), _EPOCHS)
+    arrays = {
+        "images": np.rint(scans.images * (255 / 16)).astype(np.uint8),
+        "labels": scans.target.astype(np.int64),
+    }
+    save_arrays(path, arrays)
+    return arrays
 
 
 def _stratified(labels: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ def to_unit(images: Tensor) -> Tensor:
     """
     if images.dtype != torch.uint8:
         raise ZooError(f"to_unit takes uint8 images, not {images.dtype}; were they converted already?")
-    return images.float() / 127.5 - 1
+    return images.float().div_(127.5).sub_(1)  # in place: as many bits, two allocations fewer
 
 
 def to_uint8(x: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from zoo.engine.engine import Engine
+from zoo.engine.probe import WORTH, bf16_pays
 from zoo.engine.ranks import Ranks
 from zoo.engine.stream import Stream
 
-__all__ = ["Engine", "Ranks", "Stream"]
+__all__ = ["WORTH", "Engine", "Ranks", "Stream", "bf16_pays"]

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from zoo.engine.turns import Derivatives, Play
 
@@ -48,6 +47,8 @@ def traced(play: Play, *batch: Tensor) -> tuple[fx.GraphModule, tuple[str, ...]]
         terms, gradients = play.eagerly(*batch)
         names = tuple(terms)
         return [term.detach() for term in terms.values()], list(gradients)
+
+    from torch.fx.experimental.proxy_tensor import make_fx
 
     graph = make_fx(both, tracing_mode="real")(*batch)
     return graph, names

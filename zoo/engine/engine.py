@@ -143,8 +143,8 @@ class Engine:
         """
         means = self._means()
         for play in self.plays:
-            for total in play.sums:
-                total.zero_()
+            if play.sums is not None:
+                play.sums.zero_()
         self._counted = 0
         return means
 
@@ -155,9 +155,9 @@ class Engine:
     def _means(self) -> dict[str, float]:
         means: dict[str, float] = {}
         for play in self.plays:
-            if not play.sums or not self._counted:
+            if play.sums is None or not self._counted:
                 continue
-            values = torch.stack(play.sums).div(self._counted * play.turn.repeat).tolist()
+            values = play.sums.div(self._counted * play.turn.repeat).tolist()
             means |= {self._prefix(play) + name: value for name, value in zip(play.names, values, strict=False)}
         bad = [name for name, value in means.items() if not abs(value) < float("inf")]
         if bad:
@@ -184,7 +184,8 @@ class Engine:
         for i, play in enumerate(self.plays):
             for key, update in play.updates.items():
                 flat |= {f"update/{i}/{key}/{k}": v for k, v in update.state().items()}
-            flat |= {f"sum/{i}/{j}": v for j, v in enumerate(play.sums)}
+            if play.sums is not None:
+                flat[f"sum/{i}"] = play.sums
         flat["position"] = torch.tensor([self.step_count, self._counted])
         # Each process draws its own noise; those beside the first have their states beside the first's.
         for i, state in enumerate(self._gathered(torch.get_rng_state())):
@@ -203,8 +204,7 @@ class Engine:
             for key, update in play.updates.items():
                 prefix = f"update/{i}/{key}/"
                 update.load_state({k[len(prefix) :]: v for k, v in flat.items() if k.startswith(prefix)})
-            count = sum(1 for k in flat if k.startswith(f"sum/{i}/"))
-            play.sums = [flat[f"sum/{i}/{j}"].to(self.stream.device, copy=True) for j in range(count)]
+            play.sums = flat[f"sum/{i}"].to(self.stream.device, copy=True) if f"sum/{i}" in flat else None
         self.step_count, self._counted = (int(v) for v in flat["position"])
         mine = f"/{self.ranks.rank}" if self.ranks.rank else ""
         if f"rng/cpu{mine}" not in flat:

@@ -58,7 +58,7 @@ class Stream:
 
     def batch_at(self, places: Tensor, labels: bool = False) -> tuple[Tensor, ...]:
         """The images at ``places`` (int64, (B,)) as a batch x, or x and their labels y."""
-        x = to_unit(self.images[places])
+        x = to_unit(self.images.index_select(0, places))
         if not labels:
             return (x,)
         assert self.labels is not None

@@ -56,6 +56,9 @@ class Play:
         self.rows = rows_of(turn.players)
         self._rows = [_Row(r.weights, [p for n in r.networks for p in networks[n].parameters()]) for r in self.rows]
         self.parameters = [p for row in self._rows for p in row.parameters]
+        mine = {id(p) for p in self.parameters}
+        self._still = [p for p in networks.parameters() if p.requires_grad and id(p) not in mine]
+        self._strides = [p.stride() for p in self.parameters]
         held = set(turn.players) if turn.gate else set()
         groups: dict[object, list[str]] = {}
         for name in turn.players:
@@ -70,7 +73,7 @@ class Play:
         self.device, self.ranks = stream.device, stream.ranks
         self.differentiate: Differentiate = self.eagerly
         self.names: tuple[str, ...] = ()
-        self.sums: list[Tensor] = []
+        self.sums: Tensor | None = None
         self._gradients: Sequence[Tensor | None] = ()
 
     def batch(self, position: int) -> tuple[Tensor, ...]:
@@ -85,7 +88,13 @@ class Play:
 
     def eagerly(self, *batch: Tensor) -> Derivatives:
         """Terms and gradients, operation by operation: what every faster way must equal."""
-        terms = self.terms(*batch)
+        for parameter in self._still:  # nobody asks for the gradient of who does not play: it keeps no graph
+            parameter.requires_grad_(False)
+        try:
+            terms = self.terms(*batch)
+        finally:
+            for parameter in self._still:
+                parameter.requires_grad_(True)
         gradients: list[Tensor | None] = []
         last = self._rows[-1]
         for row in self._rows:
@@ -95,6 +104,10 @@ class Play:
 
     def play(self, *batch: Tensor) -> None:
         """Move every player once, on a batch: x, and y where the turn is labelled."""
+        # The last gradients go first, so that the new ones take their place, which the processor's cache still holds.
+        self._gradients = ()
+        for parameter in self.parameters:
+            parameter.grad = None
         terms, gradients = self.differentiate(*batch)
         with torch.no_grad():
             if self.ranks.size > 1:
@@ -106,8 +119,9 @@ class Play:
                     raise ZooError(f"turn {self.turn.name!r}: gate for {name!r}, which does not play in it ({players})")
             self._count(terms)  # before any update: a term may be a parameter itself
             # Every gradient is taken before any parameter moves: the turn is simultaneous.
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = laid_out_as(parameter, gradient)
+            for parameter, stride, gradient in zip(self.parameters, self._strides, gradients, strict=True):
+                laid_out = gradient is None or gradient.stride() == stride
+                parameter.grad = gradient if laid_out else laid_out_as(parameter, gradient)
             for name, update in self.updates.items():
                 update.step(gates.get(name))
         self._gradients = gradients
@@ -131,12 +145,12 @@ class Play:
         return values
 
     def _count(self, terms: Mapping[str, Tensor]) -> None:
-        values = [t.detach() for t in terms.values()]
+        values = torch.stack([t.detach() for t in terms.values()])
         if not self.names:
             self.names = tuple(terms)
-            if not self.sums:
-                self.sums = [torch.zeros_like(v, dtype=torch.float32) for v in values]
-        torch._foreach_add_(self.sums, values)
+        if self.sums is None:
+            self.sums = torch.zeros_like(values, dtype=torch.float32)
+        self.sums.add_(values)
 
     def gradient_norms(self) -> dict[str, float]:
         """Norm of the last gradient of each row's networks, by their names joined with ``+``. Syncs."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,22 @@ def laid_out_as(parameter: Tensor, value: Tensor | None) -> Tensor | None:
     return torch.empty_like(parameter).copy_(value)
 
 
+def _leave_the_compiler_alone() -> None:
+    # Torch guards some methods of its optimisers against its compiler, and imports the whole of it at their first call:
+    # a second at the start of each process, and another at its end. Marked as guarded already, they are called as such.
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        method = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        if not hasattr(method, "__dynamo_disable"):
+            setattr(method, "__dynamo_disable", method)
+
+
+def _step_of(optimiser: torch.optim.Optimizer) -> Callable[[], object]:
+    # Torch's own step imports its compiler likewise, and sets the gradient mode, which the engine has set already.
+    if type(optimiser).__module__.startswith("torch.optim."):
+        return functools.partial(inspect.unwrap(type(optimiser).step), optimiser)
+    return optimiser.step
+
+
 class Update:
     """A torch optimiser, a gate, and its state as flat tensors.
 
@@ -30,7 +48,9 @@ class Update:
 
     def __init__(self, settings: Optimiser, parameters: Mapping[str, nn.Parameter], device: torch.device) -> None:
         self._named = dict(parameters)
+        _leave_the_compiler_alone()
         self._optimiser = settings.build(list(self._named.values()), device)
+        self._step = _step_of(self._optimiser)
         self._schedule = settings.schedule
         self._rates = [float(group["lr"]) for group in self._optimiser.param_groups]
         self._fused = all(group.get("fused") for group in self._optimiser.param_groups)
@@ -45,16 +65,17 @@ class Update:
                 else:
                     group["lr"] = rate * factor
 
+    @torch.no_grad()
     def step(self, allowed: Tensor | None = None) -> None:
         """Update from each parameter's ``.grad``; not at all where ``allowed`` (a boolean scalar) is False."""
         if allowed is None or self._fused:
             # The fused kernels skip parameters, moments and step counts alike when «an inf was found».
             held = None if allowed is None else (~allowed).to(torch.float32)
             self._optimiser.found_inf = held  # type: ignore[attr-defined]
-            self._optimiser.step()
+            self._step()
         else:
             before = {key: tensor.clone() for key, tensor in self._tensors().items()}
-            self._optimiser.step()
+            self._step()
             for key, new in self._tensors().items():
                 old = before.get(key)  # None for state that this very step has made, from zeros
                 new.copy_(torch.where(allowed, new, torch.zeros_like(new) if old is None else old))

@@ -35,7 +35,9 @@ class RunSettings:
     batch: int = option(64, "Images a batch.", at_least(2))
     seed: int = option(0, "Seed of weights, noise and data order.", between(0, 2**32 - 1))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to train.")
-    precision: Literal["fp32", "bf16"] = option("fp32", "bf16: networks under autocast, losses in float32.")
+    precision: Literal["fp32", "bf16", "auto"] = option(
+        "fp32", "bf16: networks under autocast, losses in float32; auto: whichever is faster here, by a trial."
+    )
     compile: bool = option(False, "Compile each turn's terms and gradients together: minutes once, then faster steps.")
     graphs: bool = option(True, "On a GPU, capture whole steps as CUDA graphs.")
     extractor: str = option("auto", "Features for the Fréchet distance: auto, none, or from `zoo list extractors`.")

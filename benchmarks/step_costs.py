@@ -1,0 +1,150 @@
+"""What a training step costs, by counts that no noise touches, held against the committed ones: no regression unseen.
+
+    python benchmarks/step_costs.py              this tree beside benchmarks/records/step-costs.json
+    python benchmarks/step_costs.py --check      and status 1 where a count has changed
+    python benchmarks/step_costs.py --write      keep this tree's as the record: commit it with the change that moved it
+
+For every registered model, on digits with its default networks: operations that reach torch's kernels and FLOPs in one
+step, and the bytes of its optimisers' state. They are functions of the code, so a change is one of the code, or of
+torch, which the record names. Beside them, for the models that benchmarks/loops.py has by hand, the paired ratio of the
+engine's pace to the loop's: measured, so printed beside the last and not checked; below 0.9 it is marked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from loops import LOOPS, Resident, Step
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+import zoo
+from zoo import options
+from zoo.data import Dataset, load_dataset
+from zoo.engine import Engine, Stream
+from zoo.registry import registry
+from zoo.run.trained import make_networks
+
+RECORD = Path(__file__).resolve().parent / "records/step-costs.json"
+BATCH = 64
+CPU = torch.device("cpu")
+SLOW = 0.9
+"""A ratio that should not be: below what this machine's noise does to twenty-one pairs."""
+
+
+class Counter(TorchDispatchMode):
+    """Counts the operations that torch dispatches, views and the profiler's own marks left out, and their FLOPs.
+
+    Not torch's FlopCounterMode, whose hooks cannot follow a gradient of a gradient; its formulas.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not (func.is_view or func.namespace == "profiler" or func is torch.ops.aten.detach.default):
+            self.count += 1
+        if formula := flop_registry.get(func._overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def engine_of(name: str, data: Dataset, **settings: Any) -> Engine:
+    """A model's engine on digits."""
+    torch.manual_seed(0)
+    model = options.build(registry().model(name), settings)
+    networks = make_networks(model, data.spec)
+    return Engine(model, networks, Stream(data.train.images, BATCH, 0, CPU, data.train.labels))
+
+
+def counts(name: str, data: Dataset) -> dict[str, int]:
+    """Of one step, the third: the first also makes what all later ones have."""
+    engine = engine_of(name, data)
+    engine.step()
+    engine.step()
+    with Counter() as counter:  # type: ignore[no-untyped-call]
+        engine.step()
+    state = sum(v.numel() * v.element_size() for k, v in engine.state().items() if k.startswith("update/"))
+    return {"operations": counter.count, "FLOPs": counter.flops, "optimiser bytes": state}
+
+
+def seconds(step: Step, steps: int) -> float:
+    """That so many take."""
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return time.perf_counter() - start
+
+
+def ratio(name: str, family: str, data: Dataset, pairs: int = 21) -> float:
+    """Median of the engine's pace over the hand-written loop's, in alternating blocks of a tenth of a second."""
+    engine = engine_of(name, data, family=family)
+    model = engine.objective
+    torch.manual_seed(0)
+    bare = LOOPS[name](Resident(data.train.images, BATCH, CPU), make_networks(model, data.spec), model)
+    for step in (engine.step, bare):
+        seconds(step, 5)
+    steps = max(2, round(0.1 / (seconds(engine.step, 5) / 5)))
+    found = []
+    for i in range(pairs):
+        first, second = (bare, engine.step) if i % 2 else (engine.step, bare)
+        spent = {first: seconds(first, steps), second: seconds(second, steps)}
+        found.append(spent[bare] / spent[engine.step])
+    return round(statistics.median(found), 3)
+
+
+def main() -> int:
+    """Count, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="status 1 where a count differs from the record's")
+    parser.add_argument("--write", action="store_true", help="make this the record")
+    parser.add_argument("--no-ratios", action="store_true", help="only the counts")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    data = load_dataset("digits", zoo.DataOptions(), registry().sources())
+    version = torch.__version__.partition("+")[0]
+    now: dict[str, Any] = {"torch": version, "steps": {n: counts(n, data) for n in sorted(registry().models)}}
+    last = json.loads(RECORD.read_text()) if RECORD.is_file() else {"torch": "", "steps": {}, "ratios": {}}
+
+    print(f"One step on digits, batch {BATCH}: this tree (torch {version}) beside the record (torch {last['torch']})")
+    changed = []
+    for name, mine in now["steps"].items():
+        before = last["steps"].get(name, {})
+        if mine != before:
+            changed.append(name)
+        cells = [
+            f"{key} {value:,}" + (f" (was {before.get(key, 0):,})" if before.get(key) != value else "")
+            for key, value in mine.items()
+        ]
+        print(f"  {name:14} " + "   ".join(cells))
+    if not args.no_ratios:
+        now["ratios"] = {f"{n}, {f}": ratio(n, f, data) for n in LOOPS for f in ("mlp", "conv")}
+        print("Pace beside the loop written by hand, one thread; in brackets the record's")
+        for name, value in now["ratios"].items():
+            mark = "   SLOW" if value < SLOW else ""
+            print(f"  {name:14} {value:.3f} ({last['ratios'].get(name, '—')}){mark}")
+    if args.write:
+        RECORD.write_text(json.dumps({**last, **now}, indent=1) + "\n")
+        print(f"kept in {RECORD.name}")
+        return 0
+    if not changed:
+        print("no count has changed")
+        return 0
+    print(f"changed: {', '.join(changed)}; if it is meant, --write, and commit the record with the change")
+    if last["torch"] != version:
+        print(f"torch is another one than the record's, {last['torch']}, which may be all there is to it")
+        return 0
+    return 1 if args.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
