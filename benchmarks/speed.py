@@ -255,7 +255,9 @@ def cost(bench: Bench) -> Table:
             flops = counter.flops
             steps = bench.steps_a_block(engine.step)
             each = statistics.median(bench.seconds(engine.step, steps) / steps for _ in range(5))
-            shares, kernels, busy = where(bench, engine)
+            times, kernels, busy = where(bench, engine)
+            arithmetic = times.get("convolution", 0.0) + times.get("matrix product", 0.0)
+            limit = "launches and Python" if busy < 0.5 else "arithmetic" if arithmetic > 0.5 else "memory"
             memory = memory_of(bench, name, family)
             achieved = flops / each
             row = {
@@ -264,9 +266,10 @@ def cost(bench: Bench) -> Table:
                 "MFLOP/image": round(flops / bench.batch / 1e6, 2),
                 "GFLOP/s": round(achieved / 1e9, 1),
                 "share of fp32 peak": round(achieved / peak[torch.float32], 3),
-                "kernels/step": kernels,
+                "operations/step": kernels if bench.device.type == "cuda" else counter.count,
                 "busy": round(busy, 2),
-                "time": shares,
+                "time": ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in times.items() if share >= 0.005),
+                "limit": limit,
                 "peak memory MB": round(memory / 2**20),
             }
             rows.append(row)
@@ -293,8 +296,8 @@ KINDS = {
 }
 
 
-def where(bench: Bench, engine: Engine) -> tuple[str, int, float]:
-    """Shares of the time by kind of operation, operations or kernels a step, and the share of time inside them."""
+def where(bench: Bench, engine: Engine) -> tuple[dict[str, float], int, float]:
+    """Shares of the time by kind of operation, kernels a step, and the share of the clock's time inside them."""
     cuda = bench.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     steps = 5
@@ -311,8 +314,7 @@ def where(bench: Bench, engine: Engine) -> tuple[str, int, float]:
         times[kind] = times.get(kind, 0.0) + mine
     total = sum(times.values())
     ranked = sorted(times.items(), key=lambda kv: -kv[1])
-    shares = ", ".join(f"{kind} {100 * t / total:.0f} %" for kind, t in ranked if t / total >= 0.005)
-    return shares, round(count / steps), min(1.0, total / 1e6 / spent)
+    return {kind: t / total for kind, t in ranked}, round(count / steps), min(1.0, total / 1e6 / spent)
 
 
 def memory_of(bench: Bench, name: str, family: str) -> int:
@@ -366,19 +368,19 @@ def scaling(bench: Bench) -> Table:
 
 def throughput(bench: Bench) -> Table:
     """Images/s of sampling, reconstruction and the classifier's features."""
-    from zoo.evaluation import load_extractor
+    from zoo.evaluation import PinnedClassifier
 
     model = bench.model("vaegan")
     trained = bind(model, bench.networks(model).eval(), bench.spec)
-    extractor = load_extractor("classifier", bench.device)
-    n = 10_000
-    jobs: dict[str, Callable[[], object]] = {
-        "sample": lambda: trained.sample(n, seed=0),
-        "reconstruct": lambda: trained.reconstruct(bench.images[:n]),
-        "features for the FD": lambda: extractor.features(bench.images[:n]),
+    extractor = PinnedClassifier().to(bench.device)
+    n, images = 10_000, bench.images[:10_000]
+    jobs: dict[str, tuple[int, Callable[[], object]]] = {
+        "sample": (n, lambda: trained.sample(n, seed=0)),
+        "reconstruct": (len(images), lambda: trained.reconstruct(images)),
+        "features for the FD": (len(images), lambda: extractor(images)),
     }
     rows = []
-    for name, job in jobs.items():
+    for name, (count, job) in jobs.items():
         job()
         rates = []
         for _ in range(3):
@@ -386,7 +388,7 @@ def throughput(bench: Bench) -> Table:
             start = time.perf_counter()
             job()
             bench.wait()
-            rates.append(min(n, len(bench.images)) / (time.perf_counter() - start))
+            rates.append(count / (time.perf_counter() - start))
         rows.append({"vaegan, conv": name, "images/s": round(statistics.median(rates))})
         show(rows[-1])
     return rows
