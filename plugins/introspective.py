@@ -93,8 +93,9 @@ class SoftIntroVAE(zoo.Autoencoder):
     paper: ClassVar[str] = "Daniel & Tamar, CVPR 2021, arXiv:2012.13253"
     deviations: ClassVar[Mapping[str, str]] = {
         "strided convolutions": "for any image size; the paper's are residual (--family soft-introvae-conv)",
-        "β_neg in proportion to pixels": "the paper's 256 at 28×28; at 8×8, where s is 1/64, exp(−2s·256·KL) would be "
-        "zero from the start",
+        "β_neg in proportion to pixels": "the paper's 256 at 32×32×3, so that exp(−2s·β_neg·KL) is exp(−KL/6) at any "
+        "size; on small grey images 256 makes it zero, and the decoder then deceives an encoder that has given up",
+        "16 dimensions": "the paper's 32 leave holes in short schedules on small images",
         "learning rate 5e-4": "the paper's 2e-4 is for long schedules",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -109,12 +110,11 @@ class SoftIntroVAE(zoo.Autoencoder):
         }
     }
 
-    latent: int = zoo.option(32, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     beta_rec: float = zoo.option(1.0, "β_rec: weight of the reconstruction error.", zoo.above(0))
     beta_kl: float = zoo.option(1.0, "β_kl: weight of the KL of real images.", zoo.above(0))
     beta_neg: float | None = zoo.option(
-        None, "β_neg: weight of the KL of generated images, for the encoder; default 256·C·H·W/784.", zoo.above(0)
+        None, "β_neg: weight of the KL of generated images, for the encoder; default 256·C·H·W/3072.", zoo.above(0)
     )
     gamma: float = zoo.option(1e-8, "γ: weight of generated images' reconstruction, for the decoder.", zoo.at_least(0))
 
@@ -136,7 +136,7 @@ class SoftIntroVAE(zoo.Autoencoder):
         q = net.encoder(x)
         x_rec = net.decoder(q.rsample())
         made = [x_rec.detach(), net.decoder(self.prior(x)).detach()]  # as images: what made them is not at stake
-        beta_neg = self.beta_neg or 256 / 784 / s
+        beta_neg = self.beta_neg or 256 / 3072 / s
         soft = [torch.exp(-2 * s * self.cost(net, v, net.encoder(v), beta_neg)).mean() for v in made]
         elbo = s * (self.beta_rec * error(x_rec, x) + self.beta_kl * q.kl()).mean()
         return {"elbo": elbo, "exp elbo": sum(soft), "kl real": q.kl().mean().detach()}

@@ -348,7 +348,7 @@ def test_the_exponential_of_soft_introvae_by_hand() -> None:
     assert float(terms["elbo"]) == pytest.approx(math.log(4) / 64)
 
 
-def test_soft_introvaes_default_weight_is_the_papers_at_28_pixels_and_in_proportion_elsewhere() -> None:
+def test_soft_introvaes_default_weight_is_the_papers_at_32_pixels_in_colour_and_in_proportion_elsewhere() -> None:
     def soft(beta_neg: float | None, x: torch.Tensor) -> torch.Tensor:
         engine = game("soft-introvae", beta_neg=beta_neg)
         torch.manual_seed(1)
@@ -357,5 +357,5 @@ def test_soft_introvaes_default_weight_is_the_papers_at_28_pixels_and_in_proport
 
     x = torch.zeros(BATCH, *SHAPE)
     pixels = x[0].numel()
-    torch.testing.assert_close(soft(None, x), soft(256 * pixels / 784, x))
+    torch.testing.assert_close(soft(None, x), soft(256 * pixels / 3072, x))
     assert not torch.isclose(soft(None, x), soft(256.0, x), rtol=1e-3)
