@@ -7,6 +7,8 @@ import hashlib
 import io
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 import warnings
 import zipfile
@@ -779,3 +781,27 @@ def test_a_real_folder_of_photographs():
         1 for path in Path(str(REAL), "cifar10-jpeg", "test").rglob("*.jpg")
     )
     assert 0.08 < len(folder.test) / (len(folder.train) + len(folder.test)) < 0.12
+
+
+@pytest.mark.mnist
+@pytest.mark.skipif(not REAL or not Path(REAL, "MNIST/raw").is_dir(), reason="no MNIST under ZOO_DATA")
+def test_mnist_is_read_without_torchvision_once_its_checksums_are_known(tmp_path):
+    script = (
+        "import sys, zoo; from pathlib import Path\n"
+        "from zoo.data import load_dataset; from zoo.registry import registry\n"
+        f"options = zoo.DataOptions(data_dir=Path({str(REAL)!r}), download=False)\n"
+        "data = load_dataset('mnist', options, registry().sources())\n"
+        "print('torchvision' in sys.modules, len(data.train.images), data.classes)\n"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "ZOO_CACHE": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    classes = str(tuple("0123456789"))
+    assert said == [f"True 60000 {classes}\n", f"False 60000 {classes}\n"]

@@ -6,8 +6,10 @@ Packed files are read as they are. Nothing is unpacked beside them, so a read-on
 from __future__ import annotations
 
 import gzip
+import importlib.metadata
 import io
 import pickle
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -20,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zoo.data.cache import cache_dir, load_arrays, save_arrays
 from zoo.data.download import Published, damage, data_root, obtain, present
 from zoo.data.images import conform
 from zoo.data.spec import DataOptions, Dataset, Split
@@ -45,23 +48,41 @@ def load_mnist_like(name: str, folder: str, epochs: int, options: DataOptions) -
         epochs: The default number of epochs.
         options: See `DataOptions`.
     """
-    from torchvision import datasets
+    root, source = data_root(options), _published(folder)
 
-    root, source = data_root(options), getattr(datasets, folder)
-
-    def tensor(resource: tuple[str, str]) -> Tensor:
-        packed = f"{folder}/raw/{resource[0]}"
+    def tensor(file: str, md5: str) -> Tensor:
+        packed = f"{folder}/raw/{file}"
         plain = root / packed.removesuffix(".gz")
         if not present(root, [packed]) and plain.is_file():
             return _idx(plain.read_bytes(), plain)
-        urls = tuple(mirror + resource[0] for mirror in source.mirrors)
-        path = obtain(name, root, Published(packed, resource[1], urls), options.download)
+        urls = tuple(mirror + file for mirror in source["mirrors"].tolist())
+        path = obtain(name, root, Published(packed, md5, urls), options.download)
         return _idx(gzip.decompress(path.read_bytes()), path)
 
-    train_x, train_y, test_x, test_y = (tensor(resource) for resource in source.resources)
+    train_x, train_y, test_x, test_y = (tensor(file, md5) for file, md5 in source["resources"].tolist())
     train, test = _grey(train_x, train_y, options), _grey(test_x, test_y, options)
     # torchvision names MNIST's classes «0 - zero»; the digit says as much
-    return Dataset(name, train, test, tuple(c.split(" - ")[0] for c in source.classes), epochs)
+    return Dataset(name, train, test, tuple(c.split(" - ")[0] for c in source["classes"].tolist()), epochs)
+
+
+def _published(folder: str) -> dict[str, NDArray[Any]]:
+    """What torchvision says of a set in four files: its mirrors, its files with their checksums, its classes.
+
+    Kept between runs, since torchvision brings torch's compiler along, which takes longer to import than the
+    files to read.
+    """
+    imported = "torchvision" in sys.modules
+    path = cache_dir() / f"torchvision-{importlib.metadata.version('torchvision')}-{folder}.npz"
+    kept = None if imported else load_arrays(path)
+    if kept is not None and kept.keys() == {"mirrors", "resources", "classes"}:
+        return kept
+    from torchvision import datasets
+
+    source = getattr(datasets, folder)
+    facts = {name: np.array(getattr(source, name)) for name in ("mirrors", "resources", "classes")}
+    if not imported:
+        save_arrays(path, facts)
+    return facts
 
 
 def load_emnist(options: DataOptions) -> Dataset:
