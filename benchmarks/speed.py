@@ -21,6 +21,7 @@ Blocks of steps alternate, so that what else the machine does hits both; a ratio
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import platform
 import statistics
@@ -335,6 +336,7 @@ def memory(bench: Bench, which: str) -> int:
     """In a process of its own: how far 20 steps raise its highest resident size."""
     name, _, family = which.partition(":")
     model = bench.model(name, family=family)
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed and kept would be used again, and not be seen to grow
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far, which is of the imports
     start = resident_bytes("VmRSS")
     bench.seconds(bench.engine(model).step, CHECK_STEPS)
@@ -497,7 +499,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     axes[0].set_yticks([j + 0.19 for j in range(len(mine))], [r["model"] for r in mine])
     axes[0].set_xlabel("images/s as a ratio to a loop written by hand")
     axes[0].axvline(1, color="black", linewidth=0.8)
-    axes[0].legend()
+    axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2, frameon=False)
     rows = record["ablation"]
     kinds = list(dict.fromkeys((r["model"], r["networks"]) for r in rows))
     labels = list(dict.fromkeys(r["step"] for r in rows))
@@ -510,7 +512,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     axes[1].invert_yaxis()
     axes[1].axvline(1, color="black", linewidth=0.8)
     axes[1].set_xlabel("images/s as a ratio to the bare loop")
-    axes[1].legend()
+    axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=3, frameon=False)
     figure.savefig(path, metadata={"Date": None})
 
 
