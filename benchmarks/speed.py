@@ -426,7 +426,7 @@ def step(self):
     first.append(1)
     mark("first step", whole)(self)
 Engine.step = step
-train._fit = mark("training, first step included", train._fit)
+train.fit = mark("training, first step included", train.fit)
 train.draw_curves = mark("curves", train.draw_curves)
 train.draw_pictures = mark("pictures", train.draw_pictures)
 train.record = mark("record", train.record)

@@ -6,9 +6,11 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: bits depend on it, and small networks are faster so
 
+import importlib.util
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import attrs
@@ -66,6 +68,22 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
         return Outcome(ended.value.code, out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[str], ModuleType]:
+    """``script("docs/cards.py")``: a script of the repository as a module."""
+
+    def load(path: str) -> ModuleType:
+        file = Path(__file__).parent.parent / path
+        spec = importlib.util.spec_from_file_location(f"script_{file.stem}", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

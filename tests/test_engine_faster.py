@@ -38,7 +38,7 @@ GAMES = {
 def engine(game: str, device: str = "cpu", **settings: object) -> Engine:
     name, chosen = GAMES.get(game, (game, {}))
     torch.manual_seed(0)
-    objective = options.build(registry().model(name), {**SMALL, **chosen})
+    objective = options.build(registry().model(name), {**(SMALL if name != "doomed" else {}), **chosen})
     networks = make_networks(objective, DataSpec("test", SHAPE, tuple("0123456789"), torch.zeros(SHAPE))).to(device)
     images = torch.randint(0, 256, (IMAGES, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     stream = Stream(images, BATCH, 0, torch.device(device), torch.arange(IMAGES) % 10)
@@ -237,6 +237,13 @@ def test_the_trial_moves_nothing_and_draws_no_noise(monkeypatch) -> None:
     before = trained.state()
     assert bf16_pays(trained.objective, trained.networks, trained.stream) > 0
     same_bits(before, trained.state())
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_trial_that_diverges_is_no_failure_of_the_run(monkeypatch) -> None:
+    monkeypatch.setattr("zoo.engine.probe.BLOCK_SECONDS", 0.01)
+    doomed = engine("doomed")
+    assert bf16_pays(doomed.objective, doomed.networks, doomed.stream) > 0
 
 
 def test_a_run_imports_no_compiler_and_nothing_that_it_does_not_use(tmp_path) -> None:

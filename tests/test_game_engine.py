@@ -464,6 +464,12 @@ def test_a_table_that_cannot_be_played_is_named(players: dict[str, dict[str, flo
     assert message in str(caught.value)
 
 
+def test_a_term_that_no_player_can_change_is_named() -> None:
+    turn = Turn({"a": {"t": 1, "u": 2}}, lambda net, x: {"t": 2 * net.b.w, "u": net.a.w.detach()}, name="my turn")
+    with pytest.raises(ZooError, match=r"turn 'my turn': 't' . 'u' depends on no parameter of a player"):
+        _toy(turn).step()
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_run_that_diverges_is_told_with_the_term_and_the_step(bad: float) -> None:
     value = torch.tensor(1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -10,15 +9,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BOARDS = sorted(p.parent for p in (ROOT / "benchmarks" / "leaderboard").glob("*/results"))
-
-
-def script():
-    spec = importlib.util.spec_from_file_location("leaderboard_script", ROOT / "benchmarks" / "leaderboard.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def without_pixels(text: str) -> str:
@@ -31,8 +21,8 @@ def test_there_is_one():
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda p: p.name)
-def test_a_committed_board_is_what_its_results_generate(board):
-    for name, text in script().make(board).items():
+def test_a_committed_board_is_what_its_results_generate(board, script):
+    for name, text in script("benchmarks/leaderboard.py").make(board).items():
         written = (board / name).read_text(encoding="utf-8")
         assert without_pixels(written) == without_pixels(text), f"run python benchmarks/leaderboard.py make {board}"
 

@@ -17,7 +17,7 @@ from zoo.data import DataOptions, load_dataset
 from zoo.registry import registry
 from zoo.run import RunSettings
 from zoo.run.folder import RunFolder
-from zoo.run.train import Silent
+from zoo.run.report import Silent
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

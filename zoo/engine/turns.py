@@ -32,6 +32,11 @@ class _Row:
     weights: tuple[tuple[str, float], ...]
     parameters: list[nn.Parameter]
 
+    @property
+    def said(self) -> str:
+        """Its terms' names."""
+        return " + ".join(repr(name) for name, _ in self.weights)
+
 
 class Play:
     """A turn with its optimisers and the running sums of its terms.
@@ -99,6 +104,8 @@ class Play:
         last = self._rows[-1]
         for row in self._rows:
             loss = self._weighted(row, terms)
+            if not loss.requires_grad:
+                raise ZooError(f"turn {self.turn.name!r}: {row.said} depends on no parameter of a player")
             gradients += torch.autograd.grad(loss, row.parameters, retain_graph=row is not last, allow_unused=True)
         return terms, gradients
 

@@ -31,7 +31,7 @@ def _leave_the_compiler_alone() -> None:
 
 
 def _step_of(optimiser: torch.optim.Optimizer) -> Callable[[], object]:
-    # Torch's own step imports its compiler likewise, and sets the gradient mode, which the engine has set already.
+    # Torch's own step imports its compiler likewise, and sets the gradient mode, as Update.step does too.
     if type(optimiser).__module__.startswith("torch.optim."):
         return functools.partial(inspect.unwrap(type(optimiser).step), optimiser)
     return optimiser.step

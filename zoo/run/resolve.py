@@ -1,0 +1,108 @@
+"""What a request for a run means: its settings and its folder, from flags, a preset, a config and what is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from zoo import options
+from zoo.errors import UsageError, unknown_name
+from zoo.registry import registry
+from zoo.run.folder import RunFolder
+from zoo.run.settings import INCIDENTAL, RunSettings, differences
+
+__all__ = ["resolve"]
+
+
+def resolve(
+    model: str | None,
+    given: Mapping[str, Any],
+    *,
+    config: Path | None,
+    preset: str | None,
+    out: Path | None,
+    resume: bool,
+) -> tuple[RunSettings, RunFolder]:
+    """The settings and the folder that a request means.
+
+    ``given`` holds what was asked for explicitly: settings of the run and options of the model by name. It goes before
+    ``preset`` or ``config``, and those before the defaults. With ``resume``, the folder's own settings hold, and what
+    was asked for must agree with them.
+
+    Raises:
+        UsageError: for anything that cannot be meant.
+    """
+    given = {k: _absolute(k, str(v) if isinstance(v, Path) else v) for k, v in given.items()}
+    if preset is not None:
+        given = {**_preset(model, preset, config, given), **given}
+    base = RunSettings.from_file(config) if config else RunSettings()
+    asked = {**base.options, **given} if config else dict(given)
+    run_given = {k: v for k, v in given.items() if k in (*options.options_of(RunSettings), "protocol")}
+    settings = _evolve(base, {"model": model or base.model, **run_given})
+    chosen = {k: v for k, v in asked.items() if k not in run_given}
+    if config and "protocol" not in given and _leaves_protocol(base, attrs.evolve(settings, options=chosen)):
+        settings = attrs.evolve(settings, protocol="")
+    folder = RunFolder(out or settings.default_folder())
+    if resume and folder.config.is_file():
+        there = folder.settings()
+        merged = _evolve(there, {"options": {**there.options, **chosen}, **_explicit(base, config, run_given)})
+        merged = attrs.evolve(merged, model=settings.model or there.model)
+        if merged.precision == "auto":  # which was settled when the run began
+            merged = attrs.evolve(merged, precision=there.precision)
+        changed = differences(there, merged)
+        if changed:
+            raise UsageError(
+                f"resume: {folder.path} was begun with {'; '.join(changed)}; leave that out, or choose another --out"
+            )
+        saved = {k: v for k, v in run_given.items() if k in INCIDENTAL}
+        return attrs.evolve(there, **saved), folder
+    if not settings.model:
+        raise UsageError("model: name one, as in zoo run vaegan; zoo list models shows all")
+    objective = options.build(registry().model(settings.model), chosen)
+    if not resume:
+        folder.refuse_if_taken()
+    return attrs.evolve(settings, options=options.settings_of(objective)), folder
+
+
+def _absolute(name: str, value: Any) -> Any:
+    # A run is repeated and read from anywhere, so no path in its settings may hang on where it was begun.
+    if name == "data_dir" and value:
+        return os.path.abspath(Path(value).expanduser())
+    if name == "dataset" and isinstance(value, str) and value.startswith("folder:") and value != "folder:":
+        return "folder:" + os.path.abspath(Path(value.removeprefix("folder:")).expanduser())
+    return value
+
+
+def _preset(model: str | None, name: str, config: object, given: Mapping[str, Any]) -> dict[str, Any]:
+    if config is not None:
+        raise UsageError(f"preset: {name!r} is not allowed beside a config, which already holds every setting")
+    if model is None:
+        raise UsageError("model: name one, as in zoo run bigan --preset paper; zoo list models shows all")
+    presets = registry().model(model).presets
+    if name not in presets:
+        raise unknown_name(f"preset of {model}", name, presets)
+    amount = {"epochs", "images"}
+    left_out = amount if amount & set(given) else set()
+    return {k: v for k, v in presets[name].items() if k not in left_out}
+
+
+def _evolve(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:
+    # The amount of training is named in one way or the other: naming it takes the other's place.
+    changes = dict(changes)
+    for name, other in (("epochs", "images"), ("images", "epochs")):
+        if changes.get(name) is not None and changes.get(other) is None:
+            changes[other] = None
+    return attrs.evolve(settings, **changes)
+
+
+def _leaves_protocol(base: RunSettings, settings: RunSettings) -> bool:
+    # Another seed, or another machine, is still the same protocol; any other change is not.
+    return bool(differences(base, attrs.evolve(settings, seed=base.seed, device=base.device)))
+
+
+def _explicit(base: RunSettings, config: Path | None, run_given: Mapping[str, Any]) -> dict[str, Any]:
+    return {**(options.settings_of(base) if config else {}), **run_given}
