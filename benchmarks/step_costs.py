@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from loops import LOOPS, Resident, Step
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 import zoo
 from zoo import options
@@ -34,9 +36,29 @@ from zoo.run.trained import make_networks
 
 RECORD = Path(__file__).resolve().parent / "records/step-costs.json"
 BATCH = 64
+Shape = Sequence[int]
 CPU = torch.device("cpu")
 SLOW = 0.9
 """A ratio that should not be: below what this machine's noise does to twenty-one pairs."""
+
+
+# The engine's own operations: what the mathematics has, not what their way of doing it adds.
+@register_flop_formula(torch.ops.latent_zoo.product)
+def product_flops(x: Shape, w: Shape, *_: Any, **__: Any) -> int:
+    """Of x wᵀ: x (m, k), w (n, k)."""
+    return 2 * x[0] * x[1] * w[0]
+
+
+@register_flop_formula(torch.ops.latent_zoo.upscale)
+def upscale_flops(x: Shape, w: Shape, *_: Any, **__: Any) -> int:
+    """Of a transposed convolution."""
+    return 2 * x[0] * x[2] * x[3] * math.prod(w)
+
+
+@register_flop_formula(torch.ops.latent_zoo.weight_gradient)
+def weight_gradient_flops(large: Shape, small: Shape, kernel: int, *_: Any, **__: Any) -> int:
+    """Of a convolution's gradient by its weights."""
+    return 2 * math.prod(small) * large[1] * kernel * kernel
 
 
 class Counter(TorchDispatchMode):

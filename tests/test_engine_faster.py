@@ -145,7 +145,7 @@ def test_what_cannot_be_compiled_stays_eager_and_says_why(monkeypatch: pytest.Mo
     def broken(*_: object, **__: object) -> nn.Module:
         raise RuntimeError("no compiler is here\nlong story")
 
-    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr("torch._inductor.compile", broken)
     stuck = engine("a gate", compile=True)
     same_bits(stepped(engine("a gate")), stepped(stuck))
     assert stuck.mode == "eager"
@@ -156,7 +156,7 @@ def test_a_run_says_that_it_fell_back(monkeypatch: pytest.MonkeyPatch, tmp_path,
     def broken(*_: object, **__: object) -> nn.Module:
         raise RuntimeError("no compiler is here")
 
-    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr("torch._inductor.compile", broken)
     done = cli("run", "vae", "--family=mlp", "--width=4", "--images=640", "--compile", "--out", tmp_path / "run")
     assert done.status == 0
     assert "compile: not used, steps stay eager: turn 'step': no compiler is here" in done.out + done.err

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo.data import DataSpec
 from zoo.engine import Engine, Stream
 from zoo.engine.compiled import traced, untouched
+from zoo.engine.turns import Play
 from zoo.errors import ZooError
 from zoo.game import rows_of, term_names
 from zoo.interfaces import Autoencoder, Generator, Objective
@@ -233,12 +234,15 @@ def check_capture(case: Case) -> None:
                 raise Failed(
                     f"turn {name!r} decides in Python by a tensor's value; keep it a tensor (torch.where)"
                 ) from None
+
+        def eagerly(*batch: Tensor, play: Play = play) -> list[Tensor | None]:
+            terms, gradients = play.eagerly(*batch)
+            return [*terms.values(), *gradients]
+
         found = []
-        for differentiate in (play.eagerly, graph):
+        for differentiate in (eagerly, graph):
             with untouched(play):
-                terms, gradients = differentiate(*second)
-                values = list(terms.values() if isinstance(terms, Mapping) else terms)
-                found.append([*values, *gradients, *(b.clone() for b in play.networks.buffers())])
+                found.append([*differentiate(*second), *(b.clone() for b in play.networks.buffers())])
         labels = [*names, *(f"gradient {i}" for i in range(len(play.parameters)))]
         for label, eager, again in zip(labels + ["a buffer"] * len(found[0]), *found, strict=False):
             if (eager is None) != (again is None) or (eager is not None and not torch.equal(eager, again)):

@@ -34,19 +34,19 @@ def untouched(play: Play) -> Iterator[None]:
 def traced(play: Play, *batch: Tensor) -> tuple[fx.GraphModule, tuple[str, ...]]:
     """Terms and gradients of a turn as one graph of tensor operations, and the terms' names.
 
-    The graph takes batches of this one's shape and gives (terms, gradients) as :meth:`Play.eagerly` does. Draws
-    random numbers and moves batch statistics as one call of it would.
+    The graph takes batches of this one's shape and gives a list, terms first and then the gradients, in the order of
+    :meth:`Play.eagerly`. Draws random numbers and moves batch statistics as one call of it would.
 
     Raises:
         RuntimeError: where the terms read a value back to the host, by which Python then decides.
     """
     names: tuple[str, ...] = ()
 
-    def both(*batch: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
+    def both(*batch: Tensor) -> list[Tensor | None]:
         nonlocal names
         terms, gradients = play.eagerly(*batch)
         names = tuple(terms)
-        return [term.detach() for term in terms.values()], list(gradients)
+        return [*(term.detach() for term in terms.values()), *gradients]
 
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -78,15 +78,19 @@ class Compiled:
         if not callable(self._function) or [x.shape for x in batch] != self._shapes:
             return self.play.eagerly(*batch)
         with torch.no_grad():
-            values, gradients = self._function(*batch)
-        return dict(zip(self._names, values, strict=True)), gradients
+            found = self._function(*batch)
+        terms = len(self._names)
+        return dict(zip(self._names, found[:terms], strict=True)), found[terms:]
 
     def _prepare(self, *batch: Tensor) -> None:
         try:
             with untouched(self.play):
                 graph, self._names = traced(self.play, *batch)
-                function = torch.compile(graph, fullgraph=True, dynamic=False, options={"fallback_random": True})
+                # Not by torch.compile, whose front end would look at each step whether the graph is still the same.
+                from torch._inductor import compile as compiled
+
                 with torch.no_grad():
+                    function = compiled(graph, list(batch), options={"fallback_random": True})
                     function(*batch)
         except Exception as error:  # whatever a compiler may raise, the eager step is there
             self.reason = f"turn {self.play.turn.name!r}: {_first_line(error)}"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zoo.engine.compiled import Compiled
 from zoo.engine.graphs import CudaRecorder, GraphedStep
+from zoo.engine.layers import plainly, quicken
 from zoo.engine.stream import Stream
 from zoo.engine.turns import Play
 from zoo.errors import ZooError
@@ -45,9 +46,12 @@ class Engine:
     ) -> None:
         self.objective, self.networks, self.stream = objective, networks, stream
         self.step_count, self.steps = 0, steps
+        self.quickened: dict[str, int] = {}
+        """Layers that compute through faster kernels than torch's own until :meth:`release`: how many, by class."""
         if stream.device.type == "cpu":
             # The CPU's convolutions are 4 to 21 % faster on channels that lie side by side; the mathematics stays.
             networks.to(memory_format=torch.channels_last)
+            self.quickened = quicken(networks, bf16=precision == "bf16")
         self.ranks = stream.ranks
         self.plays = [Play(objective, turn, networks, stream, precision == "bf16") for turn in objective.turns()]
         self._compiled = [Compiled(play) for play in self.plays] if compile else []
@@ -98,6 +102,10 @@ class Engine:
         reasons = {"compile": next((c.reason for c in self._compiled if c.reason), "")}
         reasons["graphs"] = self._graph.reason if self._graph else ""
         return {what: reason for what, reason in reasons.items() if reason}
+
+    def release(self) -> None:
+        """Training is over: the networks' layers are torch's own again, and compute what they will after loading."""
+        plainly(self.networks)
 
     def step(self) -> None:
         """Play every turn once (or its ``repeat``). Draws fresh batches; reads nothing back to the host."""

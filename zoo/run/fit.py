@@ -124,5 +124,5 @@ def fit(
         "seconds": round(seconds, 3),
         "images_seen": engine.images_seen,
         "images_per_second": round(engine.images_seen / seconds, 1) if seconds > 0 else None,
-        "steps": {"mode": engine.mode, **engine.fallbacks},
+        "steps": {"mode": engine.mode, "quick_layers": engine.quickened, **engine.fallbacks},
     }

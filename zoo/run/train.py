@@ -108,6 +108,7 @@ def train(
             return trained
         networks.train()
         cost = fit(settings, folder, engine, reporter, steps, resumable)
+        engine.release()
         networks.eval()
         if not ranks.leads:
             return trained
