@@ -80,8 +80,8 @@ class TheirAAE(AAE):  # type: ignore[misc]
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         """One turn."""
-        row = {"rec": 1.0, "fool": SHARE}
-        return (zoo.Turn({"encoder": row, "decoder": {"rec": 1.0}, "critic": {"gan": 1.0}}, self.all),)
+        row = {"rec": 1.0, "fool": SHARE}  # which of the two the decoder can change, it too goes down by
+        return (zoo.Turn({"encoder": row, "decoder": row, "critic": {"gan": 1.0}}, self.all),)
 
     def all(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """Its losses."""

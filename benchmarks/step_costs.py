@@ -17,13 +17,13 @@ import json
 import math
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from loops import LOOPS, Resident, Step
+from loops import LOOPS, Resident
+from timing import seconds
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
@@ -99,14 +99,6 @@ def counts(name: str, data: Dataset) -> dict[str, int]:
     return {"operations": counter.count, "FLOPs": counter.flops, "optimiser bytes": state}
 
 
-def seconds(step: Step, steps: int) -> float:
-    """That so many take."""
-    start = time.perf_counter()
-    for _ in range(steps):
-        step()
-    return time.perf_counter() - start
-
-
 def ratio(name: str, family: str, data: Dataset, pairs: int = 21) -> float:
     """Median of the engine's pace over the hand-written loop's, in alternating blocks of a tenth of a second."""
     engine = engine_of(name, data, family=family)
@@ -114,12 +106,12 @@ def ratio(name: str, family: str, data: Dataset, pairs: int = 21) -> float:
     torch.manual_seed(0)
     bare = LOOPS[name](Resident(data.train.images, BATCH, CPU), make_networks(model, data.spec), model)
     for step in (engine.step, bare):
-        seconds(step, 5)
-    steps = max(2, round(0.1 / (seconds(engine.step, 5) / 5)))
+        seconds(step, 5, CPU)
+    steps = max(2, round(0.1 / (seconds(engine.step, 5, CPU) / 5)))
     found = []
     for i in range(pairs):
         first, second = (bare, engine.step) if i % 2 else (engine.step, bare)
-        spent = {first: seconds(first, steps), second: seconds(second, steps)}
+        spent = {first: seconds(first, steps, CPU), second: seconds(second, steps, CPU)}
         found.append(spent[bare] / spent[engine.step])
     return round(statistics.median(found), 3)
 

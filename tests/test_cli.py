@@ -580,8 +580,18 @@ def test_show_every_model(cli):
 
 def test_doctor(cli, monkeypatch):
     """A broken plugin is named with its reason, and is a failure; without one, all is well."""
-    assert cli("doctor").status == 0
+    from zoo.engine import layers
     from zoo.registry import Failure
+
+    monkeypatch.setattr(layers, "AMD", True)
+    well = cli("doctor")
+    assert well.status == 0
+    rows = ("cpu", "steps", "cache", "inception", "dinov2", "plugins")
+    assert [row for row in rows if f"\n{row} " not in well.out] == []
+    assert "float32 products by oneDNN" in " ".join(well.out.split())
+    for name in ("AVX512", "AMD", "BF16"):
+        monkeypatch.setattr(layers, name, False)
+    assert "torch's own layers" in " ".join(cli("doctor").out.split())
 
     monkeypatch.setattr(registry(), "failures", [Failure("bad", "bad-package", "ImportError: no [brackets]")])
     done = cli("doctor")

@@ -32,12 +32,15 @@ UPSCALING = [
     nn.ConvTranspose2d(8, 1, 6, 2, 2),
     nn.ConvTranspose2d(8, 1, 4, 4),
     nn.ConvTranspose2d(8, 1, 5, 3, 1),
+    nn.ConvTranspose2d(8, 1, 5, 3, 2, 2),
+    nn.ConvTranspose2d(8, 4, 3, 2, 1, 1),
 ]
 CONVOLUTIONS = [
     nn.Conv2d(16, 32, 4, 2, 1),
     nn.Conv2d(32, 16, 3, 1, 1, bias=False),
     nn.Conv2d(16, 16, 5, 3, 2),
-    nn.Conv2d(16, 16, 1),
+    nn.Conv2d(16, 16, 1, 2),
+    nn.Conv2d(16, 16, 2, 4, bias=False),
     nn.ConvTranspose2d(32, 16, 4, 2, 1),
     nn.ConvTranspose2d(16, 16, 5, 2, 2, 1, bias=False),
 ]
@@ -96,6 +99,18 @@ def test_bfloat16_layers_and_their_gradients_are_torchs_but_for_rounding(layer: 
         assert apart(quick, own) < 2**-8  # a bit of bfloat16's eight
 
 
+def test_a_first_layer_has_its_weights_gradient_alone() -> None:
+    layer, x = nn.Conv2d(16, 16, 4, 2, 1, bias=False), torch.randn(4, 16, 8, 8)
+
+    def weights() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.autograd.grad(layer(x).float().square().sum(), layer.weight)[0]
+
+    own = weights()
+    quicken(layer, bf16=True)
+    assert apart(weights(), own) < 2**-8
+
+
 @pytest.mark.parametrize("layer", [LINES[0], UPSCALING[0], CONVOLUTIONS[0], CONVOLUTIONS[4]], ids=str)
 @pytest.mark.parametrize("bf16", [False, True])
 def test_gradients_of_gradients_are_torchs(layer: nn.Module, bf16: bool) -> None:
@@ -137,7 +152,7 @@ def test_a_product_takes_tensors_as_they_lie(x: Tensor, w: Tensor) -> None:
     [
         ("product", (torch.randn(8, 6), torch.randn(5, 6), torch.randn(5))),
         ("product", (torch.randn(6, 8).t(), torch.randn(5, 6), None)),
-        ("upscale", (torch.randn(2, 8, 5, 7), torch.randn(8, 1, 4, 4), torch.randn(1), 2, 1)),
+        ("upscale", (torch.randn(2, 8, 5, 7), torch.randn(8, 1, 4, 4), torch.randn(1), 2, 1, 0)),
         ("weight_gradient", (torch.randn(2, 8, 10, 14), torch.randn(2, 16, 5, 7), 4, 2, 1)),
     ],
 )
@@ -164,7 +179,7 @@ def test_only_regular_layers_of_torchs_own_are_taken() -> None:
     kinds = [type(layer) for layer in left]
     assert quicken(left) == quicken(left, bf16=True) == {}
     assert [type(layer) for layer in left] == kinds
-    wide, odd = nn.ConvTranspose2d(16, 16, 4, 2, 1), nn.ConvTranspose2d(16, 1, 4, 2, 2)
+    wide, odd = nn.ConvTranspose2d(16, 16, 4, 2, 1), nn.ConvTranspose2d(16, 1, 4, 2, 0, 1)
     assert quicken(wide) == quicken(odd) == {}, (
         "as many outputs as a vector holds, and not twice as large: left to torch"
     )
@@ -178,6 +193,15 @@ def test_an_output_size_that_is_asked_for_is_given() -> None:
     quicken(layer)
     assert torch.equal(layer(x, [11, 11]), own)
     assert layer(x).shape[-1] == 10
+
+
+@pytest.mark.parametrize("layer", [LINES[0], UPSCALING[0], CONVOLUTIONS[0]], ids=str)
+def test_one_image_alone_and_more_dimensions_are_taken_too(layer: nn.Module) -> None:
+    layer, x = copy.deepcopy(layer), batch(layer)
+    x = x[0] if x.dim() == 4 else x.view(8, 8, -1)
+    own = layer(x)
+    quicken(layer, bf16=isinstance(layer, nn.Conv2d))
+    torch.testing.assert_close(layer(x), own)
 
 
 def test_plainly_takes_it_back() -> None:

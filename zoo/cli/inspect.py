@@ -167,24 +167,21 @@ def doctor() -> None:
 
     import zoo
     from zoo.data import cache_dir
-    from zoo.evaluation import Inception, PinnedClassifier
+    from zoo.engine import layers
+    from zoo.evaluation import DINOv2, Inception, PinnedClassifier
     from zoo.registry import registry
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
     table.add_row("zoo", f"{zoo.__version__}, Python {platform.python_version()} at {sys.prefix}")
-    names = (
-        "torch",
-        "torchvision",
-        "torchmetrics",
-        "torch-fidelity",
-        "scikit-learn",
-        "safetensors",
-        "pluggy",
-    )
-    table.add_row("libraries", ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names))
+    libraries = ("torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "safetensors", "pluggy")
+    table.add_row("libraries", ", ".join(f"{n} {importlib.metadata.version(n)}" for n in libraries))
     table.add_row("cpu", f"{os.cpu_count()} processors, torch uses {torch.get_num_threads()} threads")
+    quick = {"float32 products by oneDNN": layers.AMD, "last deconvolutions as convolutions": layers.AVX512}
+    quick["bfloat16 weight gradients as products"] = layers.BF16
+    names = [what for what, here in quick.items() if here] or ["torch's own layers"]
+    table.add_row("steps", f"{torch.backends.cpu.get_cpu_capability()}; {', '.join(names)}")
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             table.add_row(f"cuda:{i}", torch.cuda.get_device_name(i))
@@ -200,8 +197,9 @@ def doctor() -> None:
         table.add_row("classifier", "the pinned classifier's weights are whole")
     except zoo.ZooError as error:
         table.add_row("classifier", f"[red]{escape(str(error))}[/red]")
-    missing = Inception().available()
-    table.add_row("inception", escape(missing) if missing else "weights are here")
+    for name, extractor in (("inception", Inception()), ("dinov2", DINOv2())):
+        missing = extractor.available()
+        table.add_row(name, escape(missing.removeprefix(f"{name}: ")) if missing else "weights are here")
     found = registry()
     table.add_row("plugins", f"{len(found.plugins)} loaded, {len(found.failures)} failed")
     for failure in found.failures:

@@ -5,16 +5,14 @@ Three of torch's choices on such a processor are slow, each found by measuring (
 - A product of matrices in float32 goes to MKL, which gives AMD's processors code for half the width of their vectors.
   oneDNN knows their full width.
 - A transposed convolution to one or three channels, as every decoder ends in, fills vectors of sixteen channels.
-  All pixels of a stride together are the channels of one ordinary convolution at the smaller size (Shi et al.,
-  arXiv:1609.05158).
+  The pixels of a stride are as many channels of one ordinary convolution (Shi et al., arXiv:1609.05158).
 - oneDNN's gradient of a convolution's weights in bfloat16 is slower than its own in float32 where there are no matrix
-  tiles (AMX). As a product of matrices over gathered patches it is twice as fast.
+  tiles (AMX). On small images a product of matrices over gathered patches takes half to two thirds of its time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import platform
 from collections import Counter
 from collections.abc import Sequence
@@ -31,8 +29,8 @@ WORTH = 2**22
 """Multiplications in a product from which on it gains more than Python's share of it costs."""
 LANES = 16
 """Channels that a vector of the processor holds in float32."""
-PATCHES = 2**24
-"""Elements of gathered patches that a cache still holds."""
+PIXELS = 64
+"""Of a strided convolution's smaller side, below which oneDNN's gradient of its weights in bfloat16 is the slower."""
 
 
 def _amd() -> bool:
@@ -48,7 +46,7 @@ BF16 = AVX512 and torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_am
 _OPS: Any = torch.library.Library("latent_zoo", "DEF")  # type: ignore[no-untyped-call]
 # Operations of our own, so that a trace keeps each as one: a compiler takes oneDNN's with constant weights only.
 _OPS.define("product(Tensor x, Tensor w, Tensor? b) -> Tensor")
-_OPS.define("upscale(Tensor x, Tensor w, Tensor? b, int stride, int padding) -> Tensor")
+_OPS.define("upscale(Tensor x, Tensor w, Tensor? b, int stride, int padding, int more) -> Tensor")
 _OPS.define("weight_gradient(Tensor large, Tensor small, int kernel, int stride, int padding) -> Tensor")
 
 
@@ -103,7 +101,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (N, in, H, W) to (N, out, H', W')."""
-        return _convolution(self, x, transposed=False)
+        return _convolution(self, x, transposed=False) if x.dim() == 4 else super().forward(x)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -111,7 +109,9 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """``x`` (N, in, H, W) to (N, out, H', W')."""
-        return super().forward(x, output_size) if output_size else _convolution(self, x, transposed=True)
+        if output_size or x.dim() != 4:
+            return super().forward(x, output_size)
+        return _convolution(self, x, transposed=True)
 
 
 def _regular(layer: Any) -> bool:
@@ -125,8 +125,8 @@ def _pair(value: Any) -> Sequence[Any]:
 
 
 def _to_few(layer: Any) -> bool:
-    k, s, p, more = (v[0] for v in (layer.kernel_size, layer.stride, layer.padding, layer.output_padding))
-    return bool(s > 1 and k + more == s + 2 * p and layer.out_channels * s * s <= LANES)
+    s, p, more = (v[0] for v in (layer.stride, layer.padding, layer.output_padding))
+    return bool(s > 1 and more <= p and layer.out_channels * s * s <= LANES)
 
 
 def _convolution(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, *, transposed: bool) -> Tensor:
@@ -179,7 +179,7 @@ class _Convolution(torch.autograd.Function):
         ctx.sizes, ctx.transposed = sizes, transposed
         stride, padding, more = sizes
         if few:
-            return torch.ops.latent_zoo.upscale(x, w, b, stride, padding)  # type: ignore[no-any-return]
+            return torch.ops.latent_zoo.upscale(x, w, b, stride, padding, more)  # type: ignore[no-any-return]
         return torch.convolution(x, w, b, [stride] * 2, [padding] * 2, [1, 1], transposed, [more] * 2, 1)
 
     @staticmethod
@@ -189,15 +189,15 @@ class _Convolution(torch.autograd.Function):
         for_x, for_w, for_b = (_asked_for(ctx, i) for i in range(3))
         stride, padding, more = ctx.sizes
         large, small = (g, x) if ctx.transposed else (x, g)
-        patches = small.numel() // small.shape[1] * w.numel() // w.shape[0]
         # Where the gradient will be differentiated again, torch's knows how.
-        ours = for_w and BF16 and w.dtype == torch.bfloat16 and min(w.shape[:2]) >= LANES and patches <= PATCHES
-        ours = ours and not torch.is_grad_enabled()
+        ours = for_w and BF16 and w.dtype == torch.bfloat16 and not torch.is_grad_enabled()
+        ours = ours and stride > 1 and min(w.shape[:2]) >= LANES and small.shape[2:].numel() < PIXELS
         wanted = [for_x, for_w and not ours, for_b]
-        found: Sequence[Tensor | None] = torch.ops.aten.convolution_backward(
-            g, x, w, [g.shape[1]], [stride] * 2, [padding] * 2, [1, 1], ctx.transposed, [more] * 2, 1, wanted
-        )
-        of_x, of_w, of_b = found
+        of_x, of_w, of_b = None, None, None
+        if any(wanted):
+            of_x, of_w, of_b = torch.ops.aten.convolution_backward(
+                g, x, w, [g.shape[1]], [stride] * 2, [padding] * 2, [1, 1], ctx.transposed, [more] * 2, 1, wanted
+            )
         if ours:
             of_w = torch.ops.latent_zoo.weight_gradient(large, small, w.shape[2], stride, padding)
         return of_x, of_w, of_b, None, None, None
@@ -212,29 +212,32 @@ def _product_like(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     return x.new_empty(len(x), len(w))
 
 
-def _upscale(x: Tensor, w: Tensor, b: Tensor | None, stride: int, padding: int) -> Tensor:
-    taps, reach = _taps(w.shape[2], stride, padding)
-    padded = F.pad(w, (0, 1, 0, 1))  # the last tap is 0, for pixels that a tap does not reach
-    small = padded[:, :, taps[:, None, :, None], taps[None, :, None, :]]  # (in, out, s, s, m, m)
-    small = small.permute(1, 2, 3, 0, 4, 5).flatten(0, 2).contiguous(memory_format=torch.channels_last)
-    bias = None if b is None else b.repeat_interleave(stride * stride)
-    return F.pixel_shuffle(F.conv2d(x, small, bias, padding=reach), stride).contiguous(memory_format=_format(x))
+def _upscale(x: Tensor, w: Tensor, b: Tensor | None, stride: int, padding: int, more: int) -> Tensor:
+    # Tap s·j + r of input d reaches output s·(d + j) + r − p. So an ordinary convolution has, at U = d + j, the sum
+    # over j for each r as channels of its own, and these are set side by side, p of them cut off.
+    (inputs, outputs, kernel, _), s = w.shape, stride
+    m = -(-kernel // s)
+    taps = F.pad(w, [0, m * s - kernel] * 2).view(inputs, outputs, m, s, m, s).flip(2, 4)
+    taps = taps.permute(3, 5, 1, 0, 2, 4).reshape(-1, inputs, m, m).contiguous(memory_format=torch.channels_last)
+    sums = F.conv2d(x, taps, None if b is None else b.repeat(s * s), padding=m - 1).permute(0, 2, 3, 1)
+    sums = sums.reshape(*sums.shape[:3], s, s, outputs)
+    n, height, width = (len(x), *_upscaled(x, kernel, stride, padding, more))
+    y = x.new_empty(n, height, width, outputs)
+    for r in range(s * s):
+        (u, top), (v, left) = ((skip := max(0, -((i - padding) // s)), s * skip + i - padding) for i in divmod(r, s))
+        part = y[:, top::s, left::s]
+        part.copy_(sums[:, u : u + part.shape[1], v : v + part.shape[2], r // s, r % s])
+    return y.permute(0, 3, 1, 2).contiguous(memory_format=_format(x))
 
 
-@functools.cache
-def _taps(kernel: int, stride: int, padding: int) -> tuple[Tensor, int]:
-    # Output s·i + a is the sum over d of input i + d times tap a + p − s·d: which tap, by a and d; `kernel` for none.
-    def tap(a: int, d: int) -> int:
-        t = a + padding - stride * d
-        return t if 0 <= t < kernel else kernel
-
-    reach = max(abs(d) for d in range(-kernel, kernel + 1) for a in range(stride) if tap(a, d) < kernel)
-    return torch.tensor([[tap(a, d) for d in range(-reach, reach + 1)] for a in range(stride)]), reach
+def _upscaled(x: Tensor, kernel: int, stride: int, padding: int, more: int) -> tuple[int, int]:
+    height, width = (stride * (side - 1) - 2 * padding + kernel + more for side in x.shape[2:])
+    return height, width
 
 
-def _upscale_like(x: Tensor, w: Tensor, b: Tensor | None, stride: int, padding: int) -> Tensor:
-    n, _, height, width = x.shape
-    return x.new_empty(n, w.shape[1], stride * height, stride * width).contiguous(memory_format=_format(x))
+def _upscale_like(x: Tensor, w: Tensor, b: Tensor | None, stride: int, padding: int, more: int) -> Tensor:
+    empty = x.new_empty(len(x), w.shape[1], *_upscaled(x, w.shape[2], stride, padding, more))
+    return empty.contiguous(memory_format=_format(x))
 
 
 def _weight_gradient(large: Tensor, small: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
