@@ -45,9 +45,6 @@ class IWAEFlat(zoo.Family):
         body = nn.Sequential(nn.Linear(latent, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), last, bias)
         return glorot(zoo.BodyDecoder(body, data.shape, likelihood))
 
-    def critic(self, data: zoo.DataSpec, width: int, *, sees: str, **rest: Any) -> zoo.Critic:
-        raise zoo.UsageError(f"family: 'iwae-flat' has no critic (of {sees}); --family mlp has one")
-
 
 class BiGANFlat(zoo.Family):
     """BiGAN's permutation-invariant ones: 1024 units, no biases, N(0, 0.02²) (1605.09782)."""

@@ -118,3 +118,8 @@ def test_plugins_import_nothing_of_zoo_but_its_public_names():
         source = path.read_text(encoding="utf-8")
         assert not re.findall(r"^(?:from|import) (?:zoo\.|zoo_plugins).*", source, flags=re.MULTILINE), path.name
         assert not re.findall(r"\bzoo\._\w+", source), path.name
+
+
+def test_the_speed_pages_tables_are_the_records(script):
+    written = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert written == script("docs/speed_tables.py").page(), "run python docs/speed_tables.py"

@@ -172,6 +172,23 @@ def test_networks_that_do_not_fit_an_image_say_which_they_fit(family, shape):
             build(spec(*shape))
 
 
+@pytest.mark.parametrize(
+    ("family", "sees", "reason"),
+    [
+        ("iwae-flat", "x", r"it has no critic \(of x\)"),
+        ("beta-vae-conv", "z", r"it has no critic \(of z\)"),
+        ("wgan-gp-conv", "xz", "it has a critic of images only"),
+        ("wae-conv", "x", "it has a critic of codes only"),
+        ("alpha-gan-conv", "x", "sides must be 16, 32, 64 or 128 pixels, both the same"),
+    ],
+)
+def test_a_critic_that_a_family_has_not_is_named_with_the_family(family, sees, reason):
+    with pytest.raises(
+        UsageError, match=rf"family: '{family}' is not allowed for images of 1×28×28; {reason}; --family"
+    ):
+        zoo.critic(spec(1, 28, 28), 8, sees=sees, latent=None if sees == "x" else 4, family=family)
+
+
 def test_flags_go_before_the_preset_and_the_preset_before_the_defaults(tmp_path):
     from zoo.run.folder import RunFolder
 

@@ -1,6 +1,6 @@
 from .data import DataOptions, Dataset, DataSource, DataSpec, Split, open_folder, to_uint8, to_unit
 from .distributions import Bernoulli, Gaussian, Likelihood, Normal, Point, Posterior, log_normal
-from .errors import UsageError, ZooError
+from .errors import UnfitError, UsageError, ZooError
 from .evaluation import Classifier, Extractor
 from .game import Row, Turn
 from .hooks import hookimpl
@@ -66,6 +66,7 @@ __all__ = [
     "Trained",
     "TrainedAutoencoder",
     "Turn",
+    "UnfitError",
     "UsageError",
     "Verdict",
     "ZooError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UsageError", "ZooError", "unknown_name"]
+__all__ = ["UnfitError", "UsageError", "ZooError", "unknown_name"]
 
 
 class ZooError(Exception):
@@ -18,6 +18,13 @@ class UsageError(ZooError):
     """Something was asked for wrongly: a name, a value, a combination. The command line exits with status 2."""
 
     exit_status = 2
+
+
+class UnfitError(UsageError):
+    """A family of networks has none for these images, or no such network; says what it has.
+
+    Whoever built them by the family's name adds that name and the images' shape.
+    """
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

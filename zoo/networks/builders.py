@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from zoo.errors import UsageError
+from zoo.errors import UnfitError, UsageError
 from zoo.interfaces import Critic, Decoder, Encoder
 from zoo.networks.family import Family
 from zoo.registry import registry
@@ -31,8 +33,15 @@ def _check(**given: str | None) -> None:
             raise UsageError(f"{name}: {value!r} is not allowed; must be one of {allowed}")
 
 
-def _family(name: str) -> Family:
-    return registry().family(name)()
+@contextlib.contextmanager
+def _family(name: str, data: DataSpec) -> Iterator[Family]:
+    try:
+        yield registry().family(name)()
+    except UnfitError as error:
+        c, h, w = data.shape
+        raise UsageError(
+            f"family: {name!r} is not allowed for images of {c}×{h}×{w}; {error}; --family conv fits any"
+        ) from None
 
 
 def encoder(
@@ -53,7 +62,8 @@ def encoder(
         posterior: ``gaussian`` (mean and log σ², reparameterised) or ``point`` (deterministic).
     """
     _check(norm=norm, posterior=posterior)
-    return _family(family).encoder(data, latent, width, norm=norm, posterior=posterior)
+    with _family(family, data) as found:
+        return found.encoder(data, latent, width, norm=norm, posterior=posterior)
 
 
 def decoder(
@@ -72,7 +82,8 @@ def decoder(
         likelihood: ``bernoulli`` pixels, ``gaussian`` pixels with one learned σ, or None: images through tanh.
     """
     _check(norm=norm, likelihood=likelihood)
-    return _family(family).decoder(data, latent, width, norm=norm, likelihood=likelihood)
+    with _family(family, data) as found:
+        return found.decoder(data, latent, width, norm=norm, likelihood=likelihood)
 
 
 def critic(
@@ -100,4 +111,5 @@ def critic(
         raise UsageError(f"tap: {tap} is not allowed; must be at least 1, the first stage")
     if ("z" in sees) != (latent is not None):
         raise UsageError(f"latent: {latent!r} is not allowed for a critic that sees {sees!r}; give it for z and xz")
-    return _family(family).critic(data, width, sees=sees, latent=latent, norm=norm, tap=tap, raw=raw)
+    with _family(family, data) as found:
+        return found.critic(data, width, sees=sees, latent=latent, norm=norm, tap=tap, raw=raw)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.distributions import Bernoulli, Gaussian, Likelihood, Normal, Point, Posterior
+from zoo.errors import UnfitError
 from zoo.interfaces import Critic, Decoder, Encoder, Verdict
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Family(abc.ABC):
     """What ``--family NAME`` names; a plugin announces it by ``zoo_families``. Built without arguments, no state.
 
     A family that stands for a paper's networks may leave ``width`` and ``norm`` aside: its sizes are the paper's. One
-    that fits some image sizes only raises a :class:`zoo.UsageError` that says which.
+    that fits some image sizes only raises a :class:`zoo.UnfitError` that says which.
     """
 
     @abc.abstractmethod
@@ -37,7 +38,6 @@ class Family(abc.ABC):
     ) -> Decoder:
         """As :func:`zoo.decoder`."""
 
-    @abc.abstractmethod
     def critic(
         self,
         data: DataSpec,
@@ -49,7 +49,8 @@ class Family(abc.ABC):
         tap: int | None,
         raw: bool,
     ) -> Critic:
-        """As :func:`zoo.critic`."""
+        """As :func:`zoo.critic`; a family may have none."""
+        raise UnfitError(f"it has no critic (of {sees})")
 
 
 @final
