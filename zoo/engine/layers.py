@@ -26,7 +26,9 @@ from torch.nn import functional as F
 __all__ = ["AMD", "AVX512", "BF16", "plainly", "quicken"]
 
 WORTH = 2**22
-"""Multiplications in a product from which on it gains more than Python's share of it costs."""
+"""Multiplications in a layer from which on it gains more than Python's share of it costs."""
+NARROW = 64
+"""Rows or columns below which MKL is no slower."""
 LANES = 16
 """Channels that a vector of the processor holds in float32."""
 PIXELS = 64
@@ -91,7 +93,8 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (…, in) to (…, out)."""
-        if x.dim() != 2 or x.dtype != torch.float32 or x.numel() * self.out_features < WORTH:
+        narrow = x.dim() != 2 or min(*x.shape, self.out_features) < NARROW
+        if narrow or x.dtype != torch.float32 or x.numel() * self.out_features < WORTH:
             return super().forward(x)
         return _Product.apply(x, self.weight, self.bias)  # type: ignore[no-any-return]
 
@@ -101,7 +104,11 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (N, in, H, W) to (N, out, H', W')."""
-        return _convolution(self, x, transposed=False) if x.dim() == 4 else super().forward(x)
+        (k, _), (s, _), p = self.kernel_size, self.stride, int(self.padding[0])
+        small = ((side + 2 * p - k) // s + 1 for side in x.shape[2:])
+        if x.dim() == 4 and _gathers(self, *small):
+            return _convolution(self, x, transposed=False, few=False, gathers=True)
+        return super().forward(x)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -109,9 +116,10 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """``x`` (N, in, H, W) to (N, out, H', W')."""
-        if output_size or x.dim() != 4:
+        few = _to_few(self) and x.numel() * self.weight[0].numel() >= WORTH
+        if output_size or x.dim() != 4 or not (few or _gathers(self, *x.shape[2:])):
             return super().forward(x, output_size)
-        return _convolution(self, x, transposed=True)
+        return _convolution(self, x, transposed=True, few=few, gathers=_gathers(self, *x.shape[2:]))
 
 
 def _regular(layer: Any) -> bool:
@@ -129,26 +137,36 @@ def _to_few(layer: Any) -> bool:
     return bool(s > 1 and more <= p and layer.out_channels * s * s <= LANES)
 
 
-def _convolution(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, *, transposed: bool) -> Tensor:
+def _gathers(layer: Any, height: int, width: int) -> bool:
+    halved = BF16 and torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    channels = min(layer.in_channels, layer.out_channels)
+    return bool(halved and layer.stride[0] > 1 and channels >= LANES and height * width < PIXELS)
+
+
+def _convolution(layer: Any, x: Tensor, *, transposed: bool, few: bool, gathers: bool) -> Tensor:
     w, b = layer.weight, layer.bias
     if torch.is_autocast_enabled("cpu"):
         kind = torch.get_autocast_dtype("cpu")
         x, w, b = x.to(kind), w.to(kind), None if b is None else b.to(kind)
-    few = transposed and _to_few(layer)
     sizes = (layer.stride[0], layer.padding[0], layer.output_padding[0])
-    return _Convolution.apply(x, w, b, sizes, transposed, few)  # type: ignore[no-any-return]
+    return _Convolution.apply(x, w, b, sizes, transposed, few, gathers)  # type: ignore[no-any-return]
 
 
-def _asked_for(ctx: Any, place: int) -> bool:
-    # `needs_input_grad` says whether a gradient could be asked for. A row's pass asks for its own players' alone, and
+def _asked_for(ctx: Any) -> tuple[bool, bool, bool]:
+    # `needs_input_grad` says whose gradient could be asked for. A row's pass asks for its own players' alone, and
     # torch's own layers compute no other: a generator's pass goes through a critic without the critic's gradients.
-    if not ctx.needs_input_grad[place]:
-        return False
-    node, _ = ctx.next_functions[place]
-    try:
-        return torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # a leaf that is asked for by name: it is collected, and nothing is executed
-        return True
+    def asked(place: int) -> bool:
+        if not ctx.needs_input_grad[place]:
+            return False
+        node, _ = ctx.next_functions[place]
+        try:
+            return torch._C._will_engine_execute_node(node)
+        except RuntimeError:  # a leaf that is asked for by name: it is collected, and nothing is executed
+            return True
+
+    weight = asked(1)
+    # A bias beside a weight is all but always asked for with it, costs little, and the question costs as much.
+    return asked(0), weight, (weight and ctx.needs_input_grad[2]) or asked(2)
 
 
 class _Product(torch.autograd.Function):
@@ -162,7 +180,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (g,) = gradients
         x, w = ctx.saved_tensors
-        for_x, for_w, for_b = (_asked_for(ctx, i) for i in range(3))
+        for_x, for_w, for_b = _asked_for(ctx)
         return (
             _Product.apply(g, w.t(), None) if for_x else None,
             _Product.apply(g.t(), x.t(), None) if for_w else None,
@@ -173,10 +191,17 @@ class _Product(torch.autograd.Function):
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, sizes: tuple[int, int, int], transposed: bool, few: bool
+        ctx: Any,
+        x: Tensor,
+        w: Tensor,
+        b: Tensor | None,
+        sizes: tuple[int, int, int],
+        transposed: bool,
+        few: bool,
+        gathers: bool,
     ) -> Tensor:
         ctx.save_for_backward(x, w)
-        ctx.sizes, ctx.transposed = sizes, transposed
+        ctx.sizes, ctx.transposed, ctx.gathers = sizes, transposed, gathers
         stride, padding, more = sizes
         if few:
             return torch.ops.latent_zoo.upscale(x, w, b, stride, padding, more)  # type: ignore[no-any-return]
@@ -186,12 +211,11 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (g,) = gradients
         x, w = ctx.saved_tensors
-        for_x, for_w, for_b = (_asked_for(ctx, i) for i in range(3))
+        for_x, for_w, for_b = _asked_for(ctx)
         stride, padding, more = ctx.sizes
         large, small = (g, x) if ctx.transposed else (x, g)
         # Where the gradient will be differentiated again, torch's knows how.
-        ours = for_w and BF16 and w.dtype == torch.bfloat16 and not torch.is_grad_enabled()
-        ours = ours and stride > 1 and min(w.shape[:2]) >= LANES and small.shape[2:].numel() < PIXELS
+        ours = for_w and ctx.gathers and not torch.is_grad_enabled()
         wanted = [for_x, for_w and not ours, for_b]
         of_x, of_w, of_b = None, None, None
         if any(wanted):
@@ -200,7 +224,7 @@ class _Convolution(torch.autograd.Function):
             )
         if ours:
             of_w = torch.ops.latent_zoo.weight_gradient(large, small, w.shape[2], stride, padding)
-        return of_x, of_w, of_b, None, None, None
+        return of_x, of_w, of_b, None, None, None, None
 
 
 def _product(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
