@@ -16,6 +16,13 @@ from zoo.engine.turns import Derivatives, Play
 
 __all__ = ["Compiled", "traced", "untouched"]
 
+IN_ORDER: dict[str, bool] = {
+    "fallback_random": True,
+    "reorder_for_locality": False,
+    "reorder_for_peak_memory": False,
+}
+"""Noise comes from torch's generators, and from them in the order of the eager step: so no operation is moved about."""
+
 
 @contextlib.contextmanager
 def untouched(play: Play) -> Iterator[None]:
@@ -90,7 +97,7 @@ class Compiled:
                 from torch._inductor import compile as compiled
 
                 with torch.no_grad():
-                    function = compiled(graph, list(batch), options={"fallback_random": True})
+                    function = compiled(graph, list(batch), options=IN_ORDER)
                     function(*batch)
         except Exception as error:  # whatever a compiler may raise, the eager step is there
             self.reason = f"turn {self.play.turn.name!r}: {_first_line(error)}"
