@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.metadata
-import io
-import pickle
+import pickletools
 import sys
 import tarfile
 import zipfile
@@ -147,32 +146,35 @@ def load_cifar10(options: DataOptions) -> Dataset:
 
 def _cifar10(contents: Sequence[bytes], options: DataOptions) -> Dataset:
     """The last file is the test split; the others are the training split."""
-    batches = [_ArraysOnly(io.BytesIO(content), encoding="bytes").load() for content in contents]
+    batches = [_cifar10_batch(content) for content in contents]
 
-    def split(parts: Sequence[dict[bytes, Any]]) -> Split:
-        pixels = np.concatenate([part[b"data"] for part in parts]).reshape(-1, 3, 32, 32)
-        labels = np.concatenate([part[b"labels"] for part in parts]).astype(np.int64)
-        return Split(conform(torch.from_numpy(pixels), options), torch.from_numpy(labels))
+    def split(parts: Sequence[tuple[NDArray[np.uint8], list[int]]]) -> Split:
+        pixels = np.concatenate([images for images, _ in parts])
+        labels = torch.tensor([label for _, mine in parts for label in mine])
+        return Split(conform(torch.from_numpy(pixels), options), labels)
 
     return Dataset("cifar10", split(batches[:-1]), split(batches[-1:]), _CIFAR10_CLASSES, 50)
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Reads CIFAR-10's published pickles: dicts, lists, strings and NumPy arrays, and nothing else.
+def _cifar10_batch(content: bytes) -> tuple[NDArray[np.uint8], list[int]]:
+    """Images (N, 3, 32, 32) and labels of a published batch, which is a pickle: its opcodes are read, and none is run.
 
-    The files were verified before; this is the second lock on that door.
+    The pixels are the longest string in it; the labels are the small numbers that follow the string «labels».
     """
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _empty_array
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in an image file")
-
-
-def _empty_array(kind: type[NDArray[Any]], shape: tuple[int, ...], dtype: bytes) -> NDArray[Any]:
-    return np.ndarray.__new__(np.ndarray, shape, dtype.decode() if isinstance(dtype, bytes) else dtype)
+    pixels, labels, key = "", [], ""
+    try:
+        for operation, argument, _ in pickletools.genops(content):
+            if operation.name in ("BINSTRING", "SHORT_BINSTRING"):
+                key = str(argument)
+                pixels = max(pixels, key, key=len)
+            elif operation.name == "BININT1" and key == "labels":
+                labels.append(int(str(argument)))
+        if not labels:
+            raise ValueError("it has no labels")
+        images = np.frombuffer(pixels.encode("latin-1"), np.uint8).reshape(len(labels), 3, 32, 32)
+    except ValueError as error:
+        raise ZooError(f"cifar10: a batch is not as it was published: {error}") from error
+    return images, labels
 
 
 def load_svhn(options: DataOptions) -> Dataset:
