@@ -113,6 +113,7 @@ class VAEWGANGP(zoo.Autoencoder):
 
     latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
+    beta1: float = zoo.option(0.0, "Decay of Adam's first moment.", zoo.within(0, 1))
     gamma: float = zoo.option(0.1, "γ: weight of the reconstruction against the game, for the decoder.", zoo.above(0))
     penalty: float = zoo.option(10.0, "λ: weight of the gradient penalty.", zoo.at_least(0))
     n_critic: int = zoo.option(2, "Updates of the critic for each of the others.", zoo.at_least(1))
@@ -149,7 +150,7 @@ class VAEWGANGP(zoo.Autoencoder):
         }
 
     def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
-        return zoo.Adam(lr=self.lr, beta1=0.0, beta2=0.9)
+        return zoo.Adam(lr=self.lr, beta1=self.beta1, beta2=0.9)
 
 
 def gradient_penalty(critic: zoo.Critic, x: Tensor, x_new: Tensor) -> Tensor:

@@ -34,6 +34,12 @@ def weights(run: Path) -> bytes:
     return (run / "model.safetensors").read_bytes()
 
 
+def test_help_is_laid_out(cli):
+    text = cli("--help").out
+    assert "\\b" not in text
+    assert "  zoo run vaegan --dataset mnist" in text
+
+
 # Wrong usage
 
 

@@ -52,6 +52,17 @@ def test_both_generator_losses_raise_the_logit_and_differ_in_how_hard(logit: flo
 # ---------------------------------------------------------------------------------------------------------- WGAN-GP
 
 
+@pytest.mark.parametrize("name", sorted(registry().models))
+@pytest.mark.parametrize(("option", "value"), [("lr", 0.012345), ("beta1", 0.4321)])
+def test_options_of_the_optimiser_reach_it(name: str, option: str, value: float) -> None:
+    """A flag that nothing reads is worse than none."""
+    model = registry().model(name)(**{option: value})
+    networks = model.networks(zoo.DataSpec("test", SHAPE, (), torch.zeros(SHAPE)))
+    chosen = [model.optimiser(network, turn.name) for turn in model.turns() for network in turn.players]
+    assert set(networks) >= {network for turn in model.turns() for network in turn.players}
+    assert value in [getattr(optimiser, option, None) for optimiser in chosen]
+
+
 def _by_differences(critic: nn.Module, points: Tensor) -> Tensor:
     """‖∇D‖ at points (B, C, H, W), pixel by pixel, by central differences in double precision."""
     h = 1e-5

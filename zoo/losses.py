@@ -21,7 +21,8 @@ def fake(verdict: Verdict) -> Tensor:
 
 
 def sse(a: Tensor, b: Tensor) -> Tensor:
-    """‖a − b‖² per image, averaged over the batch. ``a`` and ``b`` are (B, …)."""
+    """‖a − b‖² per image, averaged over the batch. ``a`` and ``b`` are (B, …), of one shape."""
+    _same_shape(a, b)
     return (a.float() - b.float()).square().sum() / len(a)
 
 
@@ -31,5 +32,12 @@ def half_sse(a: Tensor, b: Tensor) -> Tensor:
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
-    """‖a − b‖₁ per image, averaged over the batch. ``a`` and ``b`` are (B, …)."""
+    """‖a − b‖₁ per image, averaged over the batch. ``a`` and ``b`` are (B, …), of one shape."""
+    _same_shape(a, b)
     return (a.float() - b.float()).abs().sum() / len(a)
+
+
+def _same_shape(a: Tensor, b: Tensor) -> None:
+    # Broadcasting (B, 1, H, W) against (B, 3, H, W) would give a plausible number three times too large.
+    if a.shape != b.shape:
+        raise ValueError(f"shapes {tuple(a.shape)} and {tuple(b.shape)} differ; a loss compares tensors of one shape")

@@ -38,7 +38,7 @@ class _Group(click.Group):
 @click.version_option(zoo.__version__, prog_name="zoo")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
-    r"""The model zoo where variational autoencoders meet adversarial training.
+    """The model zoo where variational autoencoders meet adversarial training.
 
     \b
     zoo run vaegan                      train on the bundled digits, score, draw pictures
