@@ -45,7 +45,7 @@ def cli(debug: bool) -> None:
     zoo run vaegan --dataset mnist      the same on MNIST
     zoo list models                     what there is
     zoo show vaegan                     its paper, its game as a table, its options
-    """
+    """  # noqa: D301 (click reads the backspace)
 
 
 cli.add_command(RunCommand("run"))
