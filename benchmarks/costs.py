@@ -69,8 +69,8 @@ OPERATIONS = ("aten::", "mkldnn::", "latent_zoo::")
 KINDS = {
     "convolution": ("conv", "mkldnn_conv", "xmma", "implicit"),
     "matrix product": ("mm", "linear", "gemm", "product"),
-    "normalisation": ("batch_norm", "bn_", "native_batch"),
-    "optimiser": ("adam", "sgd", "rmsprop"),
+    "normalization": ("batch_norm", "bn_", "native_batch"),
+    "optimizer": ("adam", "sgd", "rmsprop"),
 }
 
 

@@ -32,7 +32,7 @@ from zoo.evaluation import Moments, PinnedClassifier, Reference, evaluate_images
 from zoo.evaluation.reference import moments_of, reference_moments
 from zoo.registry import registry
 from zoo.run.scoring import Scorer
-from zoo.run.trained import Trained, bind, make_networks
+from zoo.run.trained import TrainedModel, bind, make_networks
 
 RECORD = Path(__file__).resolve().parent / "records/evaluation.json"
 PARTS = ("frechet", "scoring", "floor", "bias", "devices")
@@ -84,7 +84,7 @@ def frechet(repeats: int) -> dict[str, Any]:
     return found
 
 
-def model(data: Dataset) -> Trained:
+def model(data: Dataset) -> TrainedModel:
     """An untrained VAE-GAN: its scores cost what those of a trained one do."""
     torch.manual_seed(0)
     objective: Any = options.build(registry().model("vaegan"), {})

@@ -71,7 +71,7 @@ def parameters_of(net: zoo.Networks, *names: str) -> list[torch.nn.Parameter]:
 
 def vae(data: Resident | Loader, net: zoo.Networks, model: Any) -> Step:
     """A VAE's training step."""
-    optimiser = adam(net, "encoder", "decoder", lr=model.lr, beta1=model.beta1)
+    optimizer = adam(net, "encoder", "decoder", lr=model.lr, beta1=model.beta1)
 
     def step() -> None:
         x = data.next()
@@ -80,9 +80,9 @@ def vae(data: Resident | Loader, net: zoo.Networks, model: Any) -> Step:
         logits = net.decoder(z).logits
         bce = F.binary_cross_entropy_with_logits(logits, x * 0.5 + 0.5, reduction="none")
         kl = 0.5 * (q.mean.square() + q.logvar.exp() - 1 - q.logvar).sum(1).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (kl + bce.flatten(1).sum(1).mean()).backward()
-        optimiser.step()
+        optimizer.step()
 
     return step
 
@@ -103,13 +103,13 @@ def vaegan(data: Resident | Loader, net: zoo.Networks, model: Any) -> Step:
         like = 0.5 * ((rec.features - real.features).square().sum() / len(x))
         gan = F.softplus(-real.logits).mean() + (F.softplus(rec.logits).mean() + F.softplus(new.logits).mean())
         fool = F.softplus(-rec.logits).mean() + F.softplus(-new.logits).mean()
-        for optimiser in adams:
-            optimiser.zero_grad()
+        for optimizer in adams:
+            optimizer.zero_grad()
         (like + kl).backward(inputs=parameters["encoder"], retain_graph=True)
         (fool + model.gamma * like).backward(inputs=parameters["decoder"], retain_graph=True)
         gan.backward(inputs=parameters["critic"])
-        for optimiser in adams:
-            optimiser.step()
+        for optimizer in adams:
+            optimizer.step()
 
     return step
 
@@ -117,8 +117,8 @@ def vaegan(data: Resident | Loader, net: zoo.Networks, model: Any) -> Step:
 def aae(data: Resident | Loader, net: zoo.Networks, model: Any) -> Step:
     """An AAE's training step: its three phases one after the other."""
     autoencoder = adam(net, "encoder", "decoder", lr=model.lr, beta1=0.9)
-    critic = adam(net, "critic", lr=model.regularise_lr, beta1=model.beta1)
-    generator = adam(net, "encoder", lr=model.regularise_lr, beta1=model.beta1)
+    critic = adam(net, "critic", lr=model.regularize_lr, beta1=model.beta1)
+    generator = adam(net, "encoder", lr=model.regularize_lr, beta1=model.beta1)
     encoder = parameters_of(net, "encoder")
 
     def blur(z: Tensor) -> Tensor:
@@ -159,12 +159,12 @@ def bigan(data: Resident | Loader, net: zoo.Networks, model: Any) -> Step:
         p = net.critic(net.decoder(z), z).logits
         gan = (F.softplus(-q).mean() + F.softplus(p).mean()) / 2
         swap = (F.softplus(q).mean() + F.softplus(-p).mean()) / 2
-        for optimiser in adams:
-            optimiser.zero_grad()
+        for optimizer in adams:
+            optimizer.zero_grad()
         swap.backward(inputs=players, retain_graph=True)
         gan.backward(inputs=critic)
-        for optimiser in adams:
-            optimiser.step()
+        for optimizer in adams:
+            optimizer.step()
 
     return step
 

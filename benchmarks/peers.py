@@ -7,7 +7,7 @@ which is checked, weights against weights. What it computes is not always what t
 - VAE: the ELBO with Bernoulli pixels, as the zoo's.
 - AAE: one move for all where the paper has three phases in turn, and no noise on what the critic sees.
 - VAE-GAN (version 0.1.2): the critic is never shown a reconstruction. Its three losses go backward one after another
-  into gradients that are cleared one network at a time, so the encoder minimises the decoder's share of the
+  into gradients that are cleared one network at a time, so the encoder minimizes the decoder's share of the
   reconstruction error too, and the decoder, whose own weight of the critic's loss is −λ, gets +1 of it from the
   critic's pass: with λ = ½ it *helps* the critic. Two networks are held by margins that the host decides.
 
@@ -90,18 +90,18 @@ class TheirAAE(AAE):  # type: ignore[misc]
         z = torch.randn_like(z_x)
         return {
             "rec": zoo.half_sse(net.decoder(z_x), x),
-            "fool": zoo.real(net.critic(z_x)),
-            "gan": zoo.real(net.critic(z)) + zoo.fake(net.critic(z_x.detach())),
+            "fool": zoo.real_loss(net.critic(z_x)),
+            "gan": zoo.real_loss(net.critic(z)) + zoo.fake_loss(net.critic(z_x.detach())),
         }
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         """Adam with torch's own moments."""
         return zoo.Adam(lr=self.lr, beta1=0.9)
 
 
 @zoo.frozen
 class TheirVAEGAN(VAEGAN):  # type: ignore[misc]
-    """pythae's VAE-GAN: samples of the prior alone are fake, and the gradients are those that reach the optimisers."""
+    """pythae's VAE-GAN: samples of the prior alone are fake, and the gradients are those that reach the optimizers."""
 
     def players(self) -> Mapping[str, Mapping[str, float]]:
         """Weights as they arrive: in words, see the module's text."""
@@ -119,10 +119,10 @@ class TheirVAEGAN(VAEGAN):  # type: ignore[misc]
         return {
             "prior": q.kl().mean(),
             "like": zoo.half_sse(rec.features, real.features),
-            "gan": zoo.real(real) + zoo.fake(new),
+            "gan": zoo.real_loss(real) + zoo.fake_loss(new),
         }
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         """Adam with torch's own moments."""
         return zoo.Adam(lr=self.lr, beta1=0.9)
 

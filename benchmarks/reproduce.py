@@ -29,8 +29,8 @@ from torch import Tensor
 import zoo
 from zoo.data import Dataset, to_uint8
 from zoo.evaluation import knn_accuracy, log_likelihood, observed, parzen
-from zoo.run.abilities import density_of
-from zoo.run.folder import RunFolder
+from zoo.run.evaluation_inputs import make_density
+from zoo.run.run_folder import RunFolder
 from zoo.run.train import load_data
 
 CURVE = 40
@@ -55,13 +55,13 @@ class Target:
     published: str
     accept: str
     jobs: Mapping[str, Job]
-    measure: Callable[[Mapping[str, zoo.Trained], Dataset, argparse.Namespace], Mapping[str, float]]
+    measure: Callable[[Mapping[str, zoo.TrainedModel], Dataset, argparse.Namespace], Mapping[str, float]]
     met: Callable[[Mapping[str, float]], bool]
 
 
-def log_p(trained: zoo.Trained, data: Dataset, arguments: argparse.Namespace) -> float:
-    """Log p(x) of binarised test images by 5000 importance samples, in nats."""
-    density = density_of(trained)
+def log_p(trained: zoo.TrainedModel, data: Dataset, arguments: argparse.Namespace) -> float:
+    """Log p(x) of binarized test images by 5000 importance samples, in nats."""
+    density = make_density(trained)
     assert density is not None
     chosen = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(0))[: arguments.images]
     x = observed(data.test.images[chosen], density.observation)
@@ -70,20 +70,20 @@ def log_p(trained: zoo.Trained, data: Dataset, arguments: argparse.Namespace) ->
     return log_likelihood(density, x, chunk=chunk).mean
 
 
-def likelihoods(runs: Mapping[str, zoo.Trained], data: Dataset, arguments: argparse.Namespace) -> dict[str, float]:
+def likelihoods(runs: Mapping[str, zoo.TrainedModel], data: Dataset, arguments: argparse.Namespace) -> dict[str, float]:
     """Of every run."""
     return {f"log p(x), {name}": log_p(run, data, arguments) for name, run in runs.items()}
 
 
 @torch.no_grad()
-def features(trained: zoo.Trained, images: Tensor) -> Tensor:
+def features(trained: zoo.TrainedModel, images: Tensor) -> Tensor:
     """BiGAN's: the layer before the encoder's output."""
     body = trained.networks["encoder"].encoder.body
     parts = [body(x.to(trained.device).float() / 127.5 - 1).flatten(1) for x in torch.split(images, 500)]
     return torch.cat(parts).cpu()
 
 
-def nearest(runs: Mapping[str, zoo.Trained], data: Dataset, arguments: argparse.Namespace) -> dict[str, float]:
+def nearest(runs: Mapping[str, zoo.TrainedModel], data: Dataset, arguments: argparse.Namespace) -> dict[str, float]:
     """1-NN accuracy on those features, and the reconstruction error over that of a random pair."""
     run = runs["BiGAN"]
     assert data.train.labels is not None
@@ -97,14 +97,14 @@ def nearest(runs: Mapping[str, zoo.Trained], data: Dataset, arguments: argparse.
     return {"1-NN accuracy, %": 100 * accuracy, "reconstruction / random pair": float(error / pair)}
 
 
-def errors(runs: Mapping[str, zoo.Trained], data: Dataset, arguments: argparse.Namespace) -> dict[str, float]:
+def errors(runs: Mapping[str, zoo.TrainedModel], data: Dataset, arguments: argparse.Namespace) -> dict[str, float]:
     """Reconstruction MSE of test images, on [−1, 1], of ALI and ALICE, and their ratio."""
     x = data.test.images.float() / 127.5 - 1
     found = {name: float((run.reconstruct(x).cpu() - x).square().mean()) for name, run in runs.items()}
     return {f"MSE, {n}": v for n, v in found.items()} | {"ratio": found["λ = 0"] / found["λ = 1"]}
 
 
-def windows(runs: Mapping[str, zoo.Trained], data: Dataset, arguments: argparse.Namespace) -> dict[str, float]:
+def windows(runs: Mapping[str, zoo.TrainedModel], data: Dataset, arguments: argparse.Namespace) -> dict[str, float]:
     """Parzen log-likelihood of the test images under 10,000 samples, σ chosen on 1,000 training images."""
     made = to_uint8(runs["AAE"].sample(10_000, seed=0)).cpu().flatten(1)
     validation = data.train.images[-1000:].flatten(1)
@@ -117,7 +117,7 @@ def windows(runs: Mapping[str, zoo.Trained], data: Dataset, arguments: argparse.
 
 
 @torch.no_grad()
-def mistakes(runs: Mapping[str, zoo.Trained], data: Dataset, arguments: argparse.Namespace) -> dict[str, float]:
+def mistakes(runs: Mapping[str, zoo.TrainedModel], data: Dataset, arguments: argparse.Namespace) -> dict[str, float]:
     """Test error of the code's one-hot part, in per cent."""
     found = {}
     for name, run in runs.items():
@@ -126,7 +126,7 @@ def mistakes(runs: Mapping[str, zoo.Trained], data: Dataset, arguments: argparse
     return found
 
 
-IWAE = "Burda, Grosse & Salakhutdinov, arXiv:1509.00519, table 1 (dynamic binarisation, one layer)"
+IWAE = "Burda, Grosse & Salakhutdinov, arXiv:1509.00519, table 1 (dynamic binarization, one layer)"
 SEMI = {"dataset": "mnist", "family": "aae-flat", "latent": 10, "batch": 100}
 TARGETS = {
     "vae": Target(

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from zoo.data import DataOptions, bundled_sources, load_dataset
-from zoo.evaluation import Moments, PinnedClassifier, Reference, frechet_distance, kid, memorisation, prdc
-from zoo.evaluation.balls import NEIGHBOURS
-from zoo.evaluation.distances import kth_neighbour, nearest
+from zoo.evaluation import Moments, PinnedClassifier, Reference, frechet_distance, kid, memorization, prdc
+from zoo.evaluation.balls import NEIGHBORS
+from zoo.evaluation.distances import kth_neighbor, nearest
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs/images/sensitivity.png"
@@ -41,11 +41,11 @@ EXPECTED: dict[str, dict[str, int]] = {
     "noise": {"FD": UP, "KID": UP, "recall": DOWN, "density": DOWN, "coverage": DOWN},
     "shift": {"FD": UP, "KID": UP, "precision": DOWN, "recall": DOWN, "density": DOWN, "coverage": DOWN},
     "dropped classes": {"FD": UP, "KID": UP, "recall": DOWN, "coverage": DOWN},
-    "training copies": {"memorisation": UP, "memorisation ratio": DOWN, "near copies": UP},
+    "training copies": {"memorization": UP, "memorization ratio": DOWN, "near copies": UP},
 }
 STRENGTHS: dict[str, tuple[str, list[float]]] = {
     "blur": ("σ, pixels", [0.5, 0.75, 1.0, 1.5, 2.0]),
-    "noise": ("σ, grey levels", [10, 20, 40, 60, 90]),
+    "noise": ("σ, gray levels", [10, 20, 40, 60, 90]),
     "shift": ("pixels", [1, 2, 3, 4, 5]),
     "dropped classes": ("of 10", [1, 2, 3, 4, 5]),
     "training copies": ("share", [0.1, 0.25, 0.5, 0.75, 1.0]),
@@ -53,8 +53,8 @@ STRENGTHS: dict[str, tuple[str, list[float]]] = {
 SLACK = {"FD": 0.0, "KID": 0.0}  # of the others, shares of images, 0.01 is taken for no move: 0 stays 0
 
 
-def quantise(x: Tensor) -> Tensor:
-    """Grey levels as an image file holds them."""
+def quantize(x: Tensor) -> Tensor:
+    """Gray levels as an image file holds them."""
     return x.round().clamp(0, 255).to(torch.uint8)
 
 
@@ -64,12 +64,12 @@ def blur(x: Tensor, sigma: float) -> Tensor:
     w = torch.exp(-0.5 * (r / sigma) ** 2)
     w = w / w.sum()
     y = torch.nn.functional.conv2d(x.float(), w.view(1, 1, 1, -1), padding=(0, 8))
-    return quantise(torch.nn.functional.conv2d(y, w.view(1, 1, -1, 1), padding=(8, 0)))
+    return quantize(torch.nn.functional.conv2d(y, w.view(1, 1, -1, 1), padding=(8, 0)))
 
 
 def noise(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian noise of so many grey levels."""
-    return quantise(x.float() + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)))
+    """Gaussian noise of so many gray levels."""
+    return quantize(x.float() + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)))
 
 
 def shift(x: Tensor, pixels: float) -> Tensor:
@@ -102,13 +102,13 @@ def main() -> None:
     real, train = features(held), features(data.train.images)
     moments = Moments()
     moments.update(real)
-    reference, radii = Reference.of(moments), kth_neighbour(real, NEIGHBOURS)
+    reference, radii = Reference.of(moments), kth_neighbor(real, NEIGHBORS)
     test_distances = nearest(real, train)[0]
 
     def scores(images: Tensor) -> dict[str, float]:
         found, seen = features(images[:n]), Moments()
         seen.update(found)
-        balls, copied = prdc(real, found, radii=radii), memorisation(found, train, test_distances)
+        balls, copied = prdc(real, found, radii=radii), memorization(found, train, test_distances)
         assert copied.ratio is not None
         return {
             "FD": frechet_distance(reference, seen),
@@ -117,8 +117,8 @@ def main() -> None:
             "recall": balls.recall,
             "density": balls.density,
             "coverage": balls.coverage,
-            "memorisation": copied.probability,
-            "memorisation ratio": copied.ratio,
+            "memorization": copied.probability,
+            "memorization ratio": copied.ratio,
             "near copies": copied.near_copies,
         }
 
@@ -180,9 +180,9 @@ def draw(clean: dict[str, float], table: dict[str, list[dict[str, float]]], tile
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    families = [("FD",), ("KID",), ("precision", "recall", "density", "coverage"), ("memorisation", "near copies")]
-    colours = {"FD": "#333", "KID": "#333", "precision": "#1b6ca8", "recall": "#d1495b", "density": "#7fb3d5"}
-    colours |= {"coverage": "#edae49", "memorisation": "#d1495b", "near copies": "#6a4c93"}
+    families = [("FD",), ("KID",), ("precision", "recall", "density", "coverage"), ("memorization", "near copies")]
+    colors = {"FD": "#333", "KID": "#333", "precision": "#1b6ca8", "recall": "#d1495b", "density": "#7fb3d5"}
+    colors |= {"coverage": "#edae49", "memorization": "#d1495b", "near copies": "#6a4c93"}
     figure, axes = plt.subplots(5, len(tiles), figsize=(12, 9.5), height_ratios=[0.8, 1, 1, 1, 1], sharey="row")
     for column, (name, tile) in enumerate(tiles):
         unit, strengths = STRENGTHS[name]
@@ -193,14 +193,14 @@ def draw(clean: dict[str, float], table: dict[str, list[dict[str, float]]], tile
         for axis, family in zip(axes[1:, column], families, strict=True):
             for score in family:
                 values = [clean[score], *(row[score] for row in table[name])]
-                axis.plot(range(6), values, ".-", color=colours[score], label=score)
+                axis.plot(range(6), values, ".-", color=colors[score], label=score)
             axis.set_xticks(range(6), ["0", *(format(s, "g") for s in strengths)], fontsize=8)
             axis.tick_params(axis="y", labelsize=8)
             axis.spines[["top", "right"]].set_visible(False)
             axis.grid(axis="y", alpha=0.3)
         axes[-1, column].axhline(0.5, color="#d1495b", lw=0.7, ls=":")
         axes[-1, column].set_xlabel(unit, fontsize=9)
-    for axis, title in zip(axes[1:, 0], ("FD-classifier", "KID-classifier", "shares", "memorisation"), strict=True):
+    for axis, title in zip(axes[1:, 0], ("FD-classifier", "KID-classifier", "shares", "memorization"), strict=True):
         axis.set_ylabel(title, fontsize=10)
     for row in (1, 2):
         axes[row, 0].set_yscale("symlog", linthresh=1 if row == 1 else 0.1)

@@ -51,7 +51,7 @@ def loops(bench: Bench) -> Table:
             nets = [bench.networks(model) for _ in range(2)]
             if bench.device.type == "cpu":
                 # Bits depend on the order of sums: the proof has the engine's layout and layers, the race torch's own.
-                layers.quicken(nets[0].to(memory_format=torch.channels_last))
+                layers.accelerate(nets[0].to(memory_format=torch.channels_last))
             same, bare = (loop(Resident(bench.images, bench.batch, bench.device), net, model) for net in nets)
             for step in (ours.step, same, bare):
                 torch.manual_seed(1)
@@ -85,7 +85,7 @@ def peers(bench: Bench) -> Table:
         ours = bench.engine(theirs)
         checked = bench.networks(theirs)
         if bench.device.type == "cpu":
-            layers.quicken(checked)
+            layers.accelerate(checked)
         proof = trainer(name, checked, theirs, bench.images, bench.batch, bench.device)
         proof.prepare_training()
         proof.train_loader = Fed(ours.stream, CHECK_STEPS, name)

@@ -5,7 +5,7 @@
     python benchmarks/step_costs.py --write      keep this tree's as the record: commit it with the change that moved it
 
 For every registered model, on digits with its default networks: operations that reach torch's kernels and FLOPs in one
-step, and the bytes of its optimisers' state. They are functions of the code, so a change is one of the code, or of
+step, and the bytes of its optimizers' state. They are functions of the code, so a change is one of the code, or of
 torch, which the record names. Beside them, for the models that benchmarks/loops.py has by hand, the paired ratio of the
 engine's pace to the loop's: measured, so printed beside the last and not checked; below 0.9 it is marked.
 """
@@ -96,7 +96,7 @@ def counts(name: str, data: Dataset) -> dict[str, int]:
     with Counter() as counter:  # type: ignore[no-untyped-call]
         engine.step()
     state = sum(v.numel() * v.element_size() for k, v in engine.state().items() if k.startswith("update/"))
-    return {"operations": counter.count, "FLOPs": counter.flops, "optimiser bytes": state}
+    return {"operations": counter.count, "FLOPs": counter.flops, "optimizer bytes": state}
 
 
 def ratio(name: str, family: str, data: Dataset, pairs: int = 21) -> float:

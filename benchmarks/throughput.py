@@ -27,10 +27,10 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of this process and, unless the executor 
 
 def grid(out: Path, models: list[str], seeds: int, images: int, jobs: int) -> None:
     """The runs through ``zoo bench``."""
-    from zoo.bench import Grid, Protocol, Resources, run_grid
-    from zoo.bench.protocol import TrainRules
+    from zoo.bench import BenchProtocol, Grid, Resources, run_grid
+    from zoo.bench.bench_protocol import TrainRules
 
-    protocol = Protocol(name="throughput", train=TrainRules(images=images), grid=Grid(tuple(models), seeds=seeds))
+    protocol = BenchProtocol(name="throughput", train=TrainRules(images=images), grid=Grid(tuple(models), seeds=seeds))
     resources = Resources(jobs=jobs, threads=1, device="cpu")
     board = run_grid(out, protocol, resources=resources)
     assert board.complete

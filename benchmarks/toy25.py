@@ -8,7 +8,7 @@ The games are the plugins' own, played by the engine; only their networks are re
 same size for every model. A point is an image of 1×1×2. Modes lie on a 5×5 grid in [−0.8, 0.8]² with σ = 0.02, a
 twentieth of their distance. A mode is covered when at least 20 of 10,000 samples fall within 3σ of it; a sample is good
 when it lies within 3σ of any. The reconstruction error is the mean square over coordinates of data that training did
-not see; answering every point by the grid's centre costs 0.32. The row ``uniform`` scores points spread evenly over the
+not see; answering every point by the grid's center costs 0.32. The row ``uniform`` scores points spread evenly over the
 square: a model with no better a share of good samples has found where the data lies, not its modes.
 """
 
@@ -78,8 +78,8 @@ class Encoder(zoo.Encoder):
         """The posterior of points x (B, 1, 1, 2)."""
         h = self.body(x.flatten(1))
         if self.posterior == "gaussian":
-            return zoo.Gaussian(*h.chunk(2, dim=1))
-        return zoo.Point(h.tanh() if self.posterior == "bounded" else h)
+            return zoo.GaussianPosterior(*h.chunk(2, dim=1))
+        return zoo.PointPosterior(h.tanh() if self.posterior == "bounded" else h)
 
 
 class Decoder(zoo.Decoder):
@@ -96,7 +96,7 @@ class Decoder(zoo.Decoder):
 
 
 class Critic(zoo.Critic):
-    """Points, codes or both to a verdict; its features are the last hidden layer's, normalised: VAE-GAN's Dis_l."""
+    """Points, codes or both to a verdict; its features are the last hidden layer's, normalized: VAE-GAN's Dis_l."""
 
     def __init__(self, hidden: int, sees: Any) -> None:
         super().__init__()
@@ -105,10 +105,10 @@ class Critic(zoo.Critic):
         self.norm = nn.BatchNorm1d(hidden) if sees == "x" else nn.Identity()
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(hidden, 1))
 
-    def forward(self, *seen: Tensor) -> zoo.Verdict:
+    def forward(self, *seen: Tensor) -> zoo.CriticOutput:
         """The verdict on points, codes or both."""
         features = self.norm(self.body(torch.cat([v.flatten(1) for v in seen], dim=1)))
-        return zoo.Verdict(self.head(features).squeeze(1), features)
+        return zoo.CriticOutput(self.head(features).squeeze(1), features)
 
 
 def toy(name: str, hidden: int, lr: float, cycle: float) -> zoo.Objective:
@@ -121,7 +121,7 @@ def toy(name: str, hidden: int, lr: float, cycle: float) -> zoo.Objective:
     base = registry().model(name)
     fields = {"networks": networks, "__doc__": base.__doc__}
     model: type[zoo.Objective] = zoo.frozen(type(base.__name__, (base,), fields))
-    wanted = {"latent": LATENT, "lr": lr, "regularise_lr": lr, "cycle": cycle}
+    wanted = {"latent": LATENT, "lr": lr, "regularize_lr": lr, "cycle": cycle}
     known = {field.name for field in attrs.fields(model)}
     return model(**{k: v for k, v in wanted.items() if k in known})
 

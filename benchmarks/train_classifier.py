@@ -66,20 +66,20 @@ def train(x: Tensor, y: Tensor, index: Tensor, args: argparse.Namespace) -> Digi
     generator = torch.Generator().manual_seed(args.seed)
     net = DigitClassifier().to(memory_format=torch.channels_last)
     mean = copy.deepcopy(net).requires_grad_(False)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=args.lr, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=args.lr, weight_decay=0.02)
     steps, done, start = args.epochs * (len(index) // args.batch), 0, time.perf_counter()
     for epoch in range(args.epochs):
         order = index[torch.randperm(len(index), generator=generator)]
         for part in order[: len(order) // args.batch * args.batch].split(args.batch):
             progress = done / steps
             fall = 0.5 + 0.5 * math.cos(math.pi * (progress - 0.15) / 0.85)
-            optimiser.param_groups[0]["lr"] = args.lr * min(progress / 0.15, fall)
+            optimizer.param_groups[0]["lr"] = args.lr * min(progress / 0.15, fall)
             views = augment(x[part], generator, degrees=10, scale=0.1, shift=2)
             features = F.dropout(net.features(views.contiguous(memory_format=torch.channels_last)), 0.2)
             loss = F.cross_entropy(net.head(features), y[part], label_smoothing=0.02)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             done += 1
             with torch.no_grad():
                 keep = min(0.998, done / (done + 10))

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from zoo.game import rows_of, term_names
+from zoo.game import player_groups, term_names
 from zoo.interfaces import Objective
 from zoo.options import options_of
 from zoo.registry import registry
@@ -16,7 +16,7 @@ from zoo.registry import registry
 HEAD = """# The models
 
 Generated from the plugins by `python docs/cards.py`; `zoo show MODEL` prints the same. A row of a game says
-what a network minimises, with what weight. How the models are related: [family.md](family.md).
+what a network minimizes, with what weight. How the models are related: [family.md](family.md).
 """
 
 
@@ -67,7 +67,7 @@ def card(name: str, model: type[Objective]) -> str:
         if turn.name != "step":
             parts.append(f"Turn *{turn.name}*" + (f", {turn.repeat} times a step:" if turn.repeat > 1 else ":"))
         lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-        for row in rows_of(turn.players):
+        for row in player_groups(turn.players):
             weights = dict(row.weights)
             cells = [f"{weights[n]:g}".replace("-", "−") if n in weights else "·" for n in names]
             lines += [f"| {network} | " + " | ".join(cells) + " |" for network in row.networks]

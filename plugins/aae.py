@@ -35,7 +35,7 @@ class AAE(zoo.Autoencoder):
             "scale": 5.0,
             "sgd": True,
             "lr": 0.001,
-            "regularise_lr": 0.01,
+            "regularize_lr": 0.01,
             "batch": 100,
             "epochs": 1000,
         }
@@ -43,7 +43,7 @@ class AAE(zoo.Autoencoder):
 
     latent: int = zoo.option(8, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(1e-3, "Learning rate of Adam, reconstruction.", zoo.above(0))
-    regularise_lr: float = zoo.option(2e-4, "Learning rate of Adam, the game over codes.", zoo.above(0))
+    regularize_lr: float = zoo.option(2e-4, "Learning rate of Adam, the game over codes.", zoo.above(0))
     posterior: Literal["point", "gaussian"] = zoo.option("point", "A deterministic encoder, or a Gaussian posterior.")
     scale: float = zoo.option(1.0, "Standard deviation of the prior.", zoo.above(0))
     sgd: bool = zoo.option(False, "Gradient descent with momentum, the paper's, in place of Adam.")
@@ -78,7 +78,7 @@ class AAE(zoo.Autoencoder):
         turns = (
             zoo.Turn({"encoder": autoencode, "decoder": autoencode}, self.reconstruction, name="reconstruct"),
             zoo.Turn(critics, self.judge, name="judge"),
-            zoo.Turn({"encoder": fool}, self.fool, name="regularise"),
+            zoo.Turn({"encoder": fool}, self.fool, name="regularize"),
         )
         if not self.labels:
             return turns
@@ -90,16 +90,16 @@ class AAE(zoo.Autoencoder):
         return {"rec": zoo.half_sse(net.decoder(net.encoder(x).rsample()), x)}
 
     def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """Regularisation phase, critics: prior 1, code 0."""
+        """Regularization phase, critics: prior 1, code 0."""
         return {
-            name: zoo.real(critic(self.blur(drawn))) + zoo.fake(critic(self.blur(code)))
+            name: zoo.real_loss(critic(self.blur(drawn))) + zoo.fake_loss(critic(self.blur(code)))
             for name, critic, drawn, code in self.games(net, "gan", self.prior(x), net.encoder(x).rsample())
         }
 
     def fool(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """Regularisation phase, encoder: the generator of the game over codes, non-saturating."""
+        """Regularization phase, encoder: the generator of the game over codes, non-saturating."""
         code = net.encoder(x).rsample()
-        return {name: zoo.real(critic(self.blur(c))) for name, critic, c in self.games(net, "fool", code)}
+        return {name: zoo.real_loss(critic(self.blur(c))) for name, critic, c in self.games(net, "fool", code)}
 
     def classify(self, net: zoo.Networks, x: Tensor, y: Tensor) -> Mapping[str, Tensor]:
         """Semi-supervised phase: cross-entropy of the one-hot part of the code, on labelled images."""
@@ -117,9 +117,9 @@ class AAE(zoo.Autoencoder):
         """Noise on what the critic sees, so that it cannot win by the codes' thinness."""
         return z + self.noise * torch.randn_like(z)
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         reconstruct = turn == "reconstruct"
-        lr = self.lr if reconstruct else self.regularise_lr
+        lr = self.lr if reconstruct else self.regularize_lr
         if self.sgd:
             return zoo.SGD(lr=lr, momentum=0.9 if reconstruct else 0.1)
         return zoo.Adam(lr=lr, beta1=0.9 if reconstruct else self.beta1)
@@ -134,7 +134,7 @@ class Headed(zoo.Encoder):
 
     def forward(self, x: Tensor) -> zoo.Posterior:
         code = self.encoder(x).rsample()
-        return zoo.Point(torch.cat([code[:, : self.classes].softmax(1), code[:, self.classes :]], dim=1))
+        return zoo.PointPosterior(torch.cat([code[:, : self.classes].softmax(1), code[:, self.classes :]], dim=1))
 
 
 @zoo.hookimpl

@@ -78,13 +78,13 @@ class AVB(zoo.Autoencoder):
         "the zoo's networks, also in the preset": "the paper describes its own in too few words to rebuild them",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"dataset": "mnist", "latent": 8, "lr": 5e-5, "critic_lr": 1e-4, "extra": 0, "binarise": True}
+        "paper": {"dataset": "mnist", "latent": 8, "lr": 5e-5, "critic_lr": 1e-4, "extra": 0, "binarize": True}
     }
 
     latent: int = zoo.option(8, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     critic_lr: float = zoo.option(1e-3, "Learning rate of Adam, critic.", zoo.above(0))
-    binarise: bool = zoo.option(False, "Draw each batch's pixels as black or white, greys being the chances of white.")
+    binarize: bool = zoo.option(False, "Draw each batch's pixels as black or white, grays being the chances of white.")
     extra: int = zoo.option(1, "Further updates of the critic in each step.", zoo.at_least(0))
     noise: int = zoo.option(8, "m: noise vectors ε_i, of as many dimensions as z.", zoo.at_least(1))
     contrast: Literal["adaptive", "prior"] = zoo.option(
@@ -115,7 +115,7 @@ class AVB(zoo.Autoencoder):
         return {
             "nll": -net.decoder(z).log_prob(x).mean(),
             "kl": (posterior.logits + known).mean(),
-            "gan": zoo.real(posterior) + zoo.fake(net.critic(x, self.prior(x))),
+            "gan": zoo.real_loss(posterior) + zoo.fake_loss(net.critic(x, self.prior(x))),
         }
 
     def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
@@ -124,21 +124,21 @@ class AVB(zoo.Autoencoder):
         with torch.no_grad():
             q = net.encoder(x)
             z = q.rsample()
-        return {"gan": zoo.real(self.ratio(net, x, q, z)[0]) + zoo.fake(net.critic(x, self.prior(x)))}
+        return {"gan": zoo.real_loss(self.ratio(net, x, q, z)[0]) + zoo.fake_loss(net.critic(x, self.prior(x)))}
 
-    def ratio(self, net: zoo.Networks, x: Tensor, q: Any, z: Tensor) -> tuple[zoo.Verdict, Tensor]:
+    def ratio(self, net: zoo.Networks, x: Tensor, q: Any, z: Tensor) -> tuple[zoo.CriticOutput, Tensor]:
         """T's verdict on z ~ q(z | x), and what is known besides: logits + known estimate log q(z | x) − log p(z)."""
         if self.contrast == "prior":
             return net.critic(x, z), torch.zeros_like(z[:, 0])
         t = (z - q.mean) / q.std
         # log r(z | x) − log p(z), r the Gaussian of q's moments: what T does not learn is added back.
-        return net.critic(x, t), zoo.log_normal(t) - q.std.log().sum(1) - zoo.log_normal(z)
+        return net.critic(x, t), zoo.standard_normal_log_prob(t) - q.std.log().sum(1) - zoo.standard_normal_log_prob(z)
 
     def observed(self, x: Tensor) -> Tensor:
         """The batch x itself, or binary images drawn from it."""
-        return torch.bernoulli((x + 1) / 2) * 2 - 1 if self.binarise else x
+        return torch.bernoulli((x + 1) / 2) * 2 - 1 if self.binarize else x
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         return zoo.Adam(lr=self.critic_lr if network == "critic" else self.lr, beta1=self.beta1)
 
 

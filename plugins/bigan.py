@@ -63,14 +63,14 @@ class BiGAN(zoo.Autoencoder):
         z, z_x = self.prior(x), net.encoder(x).rsample()
         return self.game(net, x, z_x, net.decoder(z), z)
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         schedule = zoo.ExponentialTail(0.5, 0.01) if self.decay else None
         return zoo.Adam(lr=self.lr, beta1=self.beta1, weight_decay=self.weight_decay, schedule=schedule)
 
     def game(self, net: zoo.Networks, x: Tensor, z_x: Tensor, x_z: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Both sides of the game over (x, E(x)) and (G(z), z)."""
         q, p = net.critic(x, z_x), net.critic(x_z, z)
-        return {"gan": (zoo.real(q) + zoo.fake(p)) / 2, "swap": (zoo.fake(q) + zoo.real(p)) / 2}
+        return {"gan": (zoo.real_loss(q) + zoo.fake_loss(p)) / 2, "swap": (zoo.fake_loss(q) + zoo.real_loss(p)) / 2}
 
 
 class Bounded(zoo.Encoder):
@@ -81,7 +81,7 @@ class Bounded(zoo.Encoder):
         self.encoder = encoder
 
     def forward(self, x: Tensor) -> zoo.Posterior:
-        return zoo.Point(2 * self.encoder(x).mean.sigmoid() - 1)
+        return zoo.PointPosterior(2 * self.encoder(x).mean.sigmoid() - 1)
 
 
 @zoo.frozen
@@ -117,10 +117,10 @@ class ALI(BiGAN):
     def game(self, net: zoo.Networks, x: Tensor, z_x: Tensor, x_z: Tensor, z: Tensor) -> dict[str, Tensor]:
         if self.joint:
             both = net.critic(torch.cat([x, x_z]), torch.cat([z_x, z]))
-            q, p = (zoo.Verdict(a, b) for a, b in zip(both.logits.chunk(2), both.features.chunk(2), strict=True))
+            q, p = (zoo.CriticOutput(a, b) for a, b in zip(both.logits.chunk(2), both.features.chunk(2), strict=True))
         else:
             q, p = net.critic(x, z_x), net.critic(x_z, z)
-        return {"gan": zoo.real(q) + zoo.fake(p), "swap": zoo.fake(q) + zoo.real(p)}
+        return {"gan": zoo.real_loss(q) + zoo.fake_loss(p), "swap": zoo.fake_loss(q) + zoo.real_loss(p)}
 
 
 @zoo.frozen
@@ -144,8 +144,8 @@ class ALICE(ALI):
         z, z_x = self.prior(x), net.encoder(x).rsample()
         x_z = net.decoder(z)
         cycles: dict[str, Any] = {
-            "cycle x": zoo.l1(x, net.decoder(z_x)) / x[0].numel(),
-            "cycle z": zoo.l1(z, net.encoder(x_z).rsample()) / self.latent,
+            "cycle x": zoo.l1_loss(x, net.decoder(z_x)) / x[0].numel(),
+            "cycle z": zoo.l1_loss(z, net.encoder(x_z).rsample()) / self.latent,
         }
         return {**self.game(net, x, z_x, x_z, z), **cycles}
 

@@ -29,7 +29,7 @@ class GAN(zoo.Generator):
     }
 
     latent: int = zoo.option(64, "Dimensions of the code z.", zoo.at_least(1))
-    minimax: bool = zoo.option(False, "The generator minimises log(1 − D(G(z))), not −log D(G(z)).")
+    minimax: bool = zoo.option(False, "The generator minimizes log(1 − D(G(z))), not −log D(G(z)).")
     n_critic: int = zoo.option(1, "Updates of the critic for each of the generator, k in Algorithm 1.", zoo.at_least(1))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
@@ -43,12 +43,12 @@ class GAN(zoo.Generator):
 
     def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """V(D, G), as the critic's cost."""
-        return {"gan": zoo.real(net.critic(x)) + zoo.fake(net.critic(net.decoder(self.prior(x))))}
+        return {"gan": zoo.real_loss(net.critic(x)) + zoo.fake_loss(net.critic(net.decoder(self.prior(x))))}
 
     def fool(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """The part of the game that the generator can change."""
         verdict = net.critic(net.decoder(self.prior(x)))
-        return {"gan": zoo.fake(verdict), "fool": zoo.real(verdict)}
+        return {"gan": zoo.fake_loss(verdict), "fool": zoo.real_loss(verdict)}
 
 
 @zoo.frozen
@@ -57,7 +57,7 @@ class WGANGP(zoo.Generator):
 
     paper: ClassVar[str] = "Gulrajani, Ahmed, Arjovsky, Dumoulin & Courville, NeurIPS 2017, arXiv:1704.00028"
     deviations: ClassVar[Mapping[str, str]] = {
-        "group normalisation in the critic": "any that keeps images apart will do; the paper has layer normalisation",
+        "group normalization in the critic": "any that keeps images apart will do; the paper has layer normalization",
         "learning rate 5e-4, two critic steps": "for short schedules; the paper has 1e-4 and five, over 200,000 steps",
     }
     # 200,000 steps of five critic batches of 50, counted in passes over 60,000 images.
@@ -76,7 +76,7 @@ class WGANGP(zoo.Generator):
 
     latent: int = zoo.option(64, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
-    beta1: float = zoo.option(0.0, "Decay of Adam's first moment.", zoo.within(0, 1))
+    beta1: float = zoo.option(0.0, "Decay of Adam's first moment.", zoo.between(0, 1, inclusive="left"))
     penalty: float = zoo.option(10.0, "λ: weight of the gradient penalty.", zoo.at_least(0))
     n_critic: int = zoo.option(2, "Updates of the critic for each of the generator.", zoo.at_least(1))
 
@@ -101,7 +101,7 @@ class WGANGP(zoo.Generator):
         """The generator's side."""
         return {"fool": -net.critic(net.decoder(self.prior(x))).logits.mean()}
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         return zoo.Adam(lr=self.lr, beta1=self.beta1, beta2=0.9)
 
 
@@ -113,7 +113,7 @@ class VAEWGANGP(zoo.Autoencoder):
 
     latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
-    beta1: float = zoo.option(0.0, "Decay of Adam's first moment.", zoo.within(0, 1))
+    beta1: float = zoo.option(0.0, "Decay of Adam's first moment.", zoo.between(0, 1, inclusive="left"))
     gamma: float = zoo.option(0.1, "γ: weight of the reconstruction against the game, for the decoder.", zoo.above(0))
     penalty: float = zoo.option(10.0, "λ: weight of the gradient penalty.", zoo.at_least(0))
     n_critic: int = zoo.option(2, "Updates of the critic for each of the others.", zoo.at_least(1))
@@ -149,7 +149,7 @@ class VAEWGANGP(zoo.Autoencoder):
             "fool": -net.critic(net.decoder(self.prior(x))).logits.mean(),
         }
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         return zoo.Adam(lr=self.lr, beta1=self.beta1, beta2=0.9)
 
 

@@ -51,8 +51,8 @@ class VAEGANTwin(zoo.Autoencoder):
         return {
             "nll": -p.log_prob(x).mean(),
             "kl": q.kl().mean(),
-            "gan": zoo.real(net.critic(x)) + sum(zoo.fake(v) for v in fakes) / len(fakes),
-            "fool": sum(zoo.real(v) for v in made) / len(made),
+            "gan": zoo.real_loss(net.critic(x)) + sum(zoo.fake_loss(v) for v in fakes) / len(fakes),
+            "fool": sum(zoo.real_loss(v) for v in made) / len(made),
         }
 
     def sample(self, net: zoo.Networks, n: int) -> Tensor:
@@ -60,7 +60,7 @@ class VAEGANTwin(zoo.Autoencoder):
         image: Tensor = net.generator.image(z) if self.sampler == "generator" else net.decoder.image(z)
         return image
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         if network in ("encoder", "decoder"):
             return zoo.Adam(lr=self.elbo_lr, beta1=0.9)
         return zoo.Adam(lr=self.lr, beta1=self.beta1)
@@ -105,11 +105,11 @@ class AlphaGAN(zoo.Autoencoder):
         rec, new = net.critic(x_rec), net.critic(net.decoder(z))
         code = net.code_critic(z_x)
         return {
-            "rec": zoo.l1(x, x_rec) / x[0].numel(),
-            "gan": zoo.real(net.critic(x)) + (zoo.fake(rec) + zoo.fake(new)) / 2,
-            "fool": (zoo.real(rec) + zoo.real(new)) / 2,
-            "gan codes": zoo.real(net.code_critic(z)) + zoo.fake(code),
-            "fool codes": zoo.real(code),
+            "rec": zoo.l1_loss(x, x_rec) / x[0].numel(),
+            "gan": zoo.real_loss(net.critic(x)) + (zoo.fake_loss(rec) + zoo.fake_loss(new)) / 2,
+            "fool": (zoo.real_loss(rec) + zoo.real_loss(new)) / 2,
+            "gan codes": zoo.real_loss(net.code_critic(z)) + zoo.fake_loss(code),
+            "fool codes": zoo.real_loss(code),
         }
 
 

@@ -54,7 +54,7 @@ class AGE(zoo.Autoencoder):
         """The encoder's side."""
         z_x = net.encoder(x).rsample()
         z_new = net.encoder(net.decoder(self.prior(x))).rsample()
-        rec = zoo.l1(x, net.decoder(z_x)) / x[0].numel()
+        rec = zoo.l1_loss(x, net.decoder(z_x)) / x[0].numel()
         return {"kl real": batch_kl(z_x), "kl fake": batch_kl(z_new), "rec": rec}
 
     def make(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
@@ -72,7 +72,7 @@ class Spherical(zoo.Encoder):
         self.encoder = encoder
 
     def forward(self, x: Tensor) -> zoo.Posterior:
-        return zoo.Point(on_sphere(self.encoder(x).mean))
+        return zoo.PointPosterior(on_sphere(self.encoder(x).mean))
 
 
 def on_sphere(z: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class SoftIntroVAE(zoo.Autoencoder):
     deviations: ClassVar[Mapping[str, str]] = {
         "strided convolutions": "for any image size; the paper's are residual (--family soft-introvae-conv)",
         "β_neg in proportion to pixels": "the paper's 256 at 32×32×3, so that exp(−2s·β_neg·KL) is exp(−KL/6) at any "
-        "size; on small grey images 256 makes it zero, and the decoder then deceives an encoder that has given up",
+        "size; on small gray images 256 makes it zero, and the decoder then deceives an encoder that has given up",
         "16 dimensions": "the paper's 32 leave holes in short schedules on small images",
         "learning rate 5e-4": "the paper's 2e-4 is for long schedules",
     }
@@ -141,7 +141,7 @@ class SoftIntroVAE(zoo.Autoencoder):
         elbo = s * (self.beta_rec * error(x_rec, x) + self.beta_kl * q.kl()).mean()
         return {"elbo": elbo, "exp elbo": sum(soft), "kl real": q.kl().mean().detach()}
 
-    def cost(self, net: zoo.Networks, x: Tensor, q: zoo.Gaussian, beta: float) -> Tensor:
+    def cost(self, net: zoo.Networks, x: Tensor, q: zoo.GaussianPosterior, beta: float) -> Tensor:
         """β_rec L + β KL per image, (B,)."""
         return self.beta_rec * error(net.decoder(q.rsample()), x) + beta * q.kl()
 

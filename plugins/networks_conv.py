@@ -1,4 +1,4 @@
-"""The papers' normalised convolutional networks, for ``--family``: ``--width`` and ``--norm`` change nothing here."""
+"""The papers' normalized convolutional networks, for ``--family``: ``--width`` and ``--norm`` change nothing here."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Layers = list[nn.Module]
 
 
 def conv(a: int, b: int, k: int, s: int, act: nn.Module, pad: int | None = None) -> Layers:
-    """Convolution, batch normalisation, activation."""
+    """Convolution, batch normalization, activation."""
     return [nn.Conv2d(a, b, k, s, (k - 1) // 2 if pad is None else pad, bias=False), nn.BatchNorm2d(b), act]
 
 
 def deconv(a: int, b: int, k: int, s: int, act: nn.Module, pad: int | None = None) -> Layers:
-    """Transposed convolution that multiplies the size by s exactly where k ≥ s; batch normalisation; activation."""
+    """Transposed convolution that multiplies the size by s exactly where k ≥ s; batch normalization; activation."""
     p = (k - s + 1) // 2 if pad is None else pad
     out = 0 if pad is not None else s - k + 2 * p
     return [nn.ConvTranspose2d(a, b, k, s, p, out, bias=False), nn.BatchNorm2d(b), act]
 
 
 def codes_critic(latent: int, *hidden: int) -> zoo.Critic:
-    """A critic of codes: ReLU layers without normalisation."""
+    """A critic of codes: ReLU layers without normalization."""
     return zoo.BodyCritic("z", None, nn.Identity(), zoo.MLP([latent, *hidden, 1]))
 
 
@@ -42,7 +42,7 @@ class DCGAN(zoo.Family):
         _, h, w = data.shape
         n = int(math.log2(h / 4))
         if h != w or h != 4 * 2**n or n < 2:
-            raise zoo.UnfitError("sides must be 16, 32, 64 or 128 pixels, both the same")
+            raise zoo.UnsupportedError("sides must be 16, 32, 64 or 128 pixels, both the same")
         return n
 
     def trunk(self, data: zoo.DataSpec, tap: int | None = None, raw: bool = False) -> tuple[nn.Module, int]:
@@ -55,7 +55,7 @@ class DCGAN(zoo.Family):
         return zoo.Tapped(stages, nn.LeakyReLU(0.2), tap, raw), 16 * wide[-1]
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
-        return initialised(zoo.BodyEncoder(*self.trunk(data), latent, posterior))
+        return initialized(zoo.BodyEncoder(*self.trunk(data), latent, posterior))
 
     def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
         wide = [128 * 2**i for i in reversed(range(self.stages(data)))]
@@ -63,7 +63,7 @@ class DCGAN(zoo.Family):
         for a, b in itertools.pairwise(wide):
             layers += deconv(a, b, 5, 2, nn.ReLU())
         layers += [nn.ConvTranspose2d(wide[-1], data.shape[0], 5, 2, 2, 1)]
-        return initialised(zoo.BodyDecoder(nn.Sequential(*layers), data.shape, likelihood))
+        return initialized(zoo.BodyDecoder(nn.Sequential(*layers), data.shape, likelihood))
 
     def critic(
         self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, norm: str, tap: int | None, raw: bool
@@ -72,7 +72,7 @@ class DCGAN(zoo.Family):
             return codes_critic(latent or 0, *self.hidden)
         trunk, features = self.trunk(data, tap, raw)
         head = nn.Linear(features + (latent or 0), 1) if sees == "x" else zoo.MLP([features + (latent or 0), 512, 1])
-        return initialised(zoo.BodyCritic(sees, trunk, nn.Identity() if latent else None, head))
+        return initialized(zoo.BodyCritic(sees, trunk, nn.Identity() if latent else None, head))
 
 
 class AlphaGANConv(DCGAN):
@@ -88,7 +88,7 @@ class VAEGANConv(zoo.Family):
         """Size after three halvings."""
         _, h, w = data.shape
         if h % 8 or w % 8 or min(h, w) < 16:
-            raise zoo.UnfitError("sides must be multiples of 8 pixels, from 16 on")
+            raise zoo.UnsupportedError("sides must be multiples of 8 pixels, from 16 on")
         return h // 8, w // 8
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
@@ -109,7 +109,7 @@ class VAEGANConv(zoo.Family):
         self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, norm: str, tap: int | None, raw: bool
     ) -> zoo.Critic:
         if sees != "x":
-            raise zoo.UnfitError("it has a critic of images only")
+            raise zoo.UnsupportedError("it has a critic of images only")
         h, w = self.small(data)
         stages: list[tuple[nn.Module, nn.Module]] = [(nn.Conv2d(data.shape[0], 32, 5, 1, 2), nn.Identity())]
         for a, b in ((32, 128), (128, 192), (192, 256)):
@@ -124,7 +124,7 @@ class ALIConv(zoo.Family):
     def trunk(self, data: zoo.DataSpec) -> Layers:
         """Shared by encoder and critic: (C, 32, 32) → (512, 1, 1)."""
         if data.shape[1:] != (32, 32):
-            raise zoo.UnfitError("images must be 32×32 pixels")
+            raise zoo.UnsupportedError("images must be 32×32 pixels")
         plan = ((5, 1, 32), (4, 2, 64), (4, 1, 128), (4, 2, 256), (4, 1, 512), (1, 1, 512))
         layers: Layers = []
         channels = data.shape[0]
@@ -134,11 +134,11 @@ class ALIConv(zoo.Family):
         return layers
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
-        return initialised(zoo.BodyEncoder(nn.Sequential(*self.trunk(data)), 512, latent, posterior), 0.01)
+        return initialized(zoo.BodyEncoder(nn.Sequential(*self.trunk(data)), 512, latent, posterior), 0.01)
 
     def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
         if data.shape[1:] != (32, 32):
-            raise zoo.UnfitError("images must be 32×32 pixels")
+            raise zoo.UnsupportedError("images must be 32×32 pixels")
         layers: Layers = [nn.Unflatten(1, (latent, 1, 1))]
         channels = latent
         for k, s, wide in ((4, 1, 256), (4, 2, 128), (4, 1, 64), (4, 2, 32), (5, 1, 32), (1, 1, 32)):
@@ -146,7 +146,7 @@ class ALIConv(zoo.Family):
             channels = wide
         bias = zoo.PixelBias(data, 1.0 if likelihood == "bernoulli" else 0.5)
         body = nn.Sequential(*layers, nn.Conv2d(32, data.shape[0], 1, bias=False), bias)
-        return initialised(zoo.BodyDecoder(body, data.shape, likelihood), 0.01)
+        return initialized(zoo.BodyDecoder(body, data.shape, likelihood), 0.01)
 
     def critic(
         self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, norm: str, tap: int | None, raw: bool
@@ -162,7 +162,7 @@ class ALIConv(zoo.Family):
             nn.Dropout(0.5),
             nn.Linear(1024, 1),
         )
-        return initialised(zoo.BodyCritic(sees, trunk, codes, head), 0.01)
+        return initialized(zoo.BodyCritic(sees, trunk, codes, head), 0.01)
 
 
 class WAEConv(zoo.Family):
@@ -175,12 +175,12 @@ class WAEConv(zoo.Family):
             # Rounded up at each halving, as TensorFlow pads: one pixel more below and to the right of an odd side.
             layers += [nn.ZeroPad2d((1, 1 + w % 2, 1, 1 + h % 2)), *conv(channels, wide, 4, 2, nn.ReLU(), pad=0)]
             channels, h, w = wide, math.ceil(h / 2), math.ceil(w / 2)
-        return initialised(zoo.BodyEncoder(nn.Sequential(*layers), 1024 * h * w, latent, posterior), 0.01)
+        return initialized(zoo.BodyEncoder(nn.Sequential(*layers), 1024 * h * w, latent, posterior), 0.01)
 
     def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
         channels, h, w = data.shape
         if h % 4 or w % 4:
-            raise zoo.UnfitError("sides must be multiples of 4 pixels")
+            raise zoo.UnsupportedError("sides must be multiples of 4 pixels")
         layers: Layers = [
             nn.Linear(latent, 1024 * (h // 4) * (w // 4)),
             nn.Unflatten(1, (1024, h // 4, w // 4)),
@@ -189,16 +189,16 @@ class WAEConv(zoo.Family):
         for a, b in ((1024, 512), (512, 256)):
             layers += deconv(a, b, 4, 2, nn.ReLU())
         layers += [nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(256, channels, 4)]
-        return initialised(zoo.BodyDecoder(nn.Sequential(*layers), data.shape, likelihood), 0.01)
+        return initialized(zoo.BodyDecoder(nn.Sequential(*layers), data.shape, likelihood), 0.01)
 
     def critic(self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, **rest: Any) -> zoo.Critic:
         if sees != "z":
-            raise zoo.UnfitError("it has a critic of codes only")
+            raise zoo.UnsupportedError("it has a critic of codes only")
         return codes_critic(latent or 0, 512, 512, 512, 512)
 
 
 def project(latent: int, channels: int, h: int, w: int) -> Layers:
-    """Codes to the first image of a generator, normalised, ReLU."""
+    """Codes to the first image of a generator, normalized, ReLU."""
     size = channels * h * w
     return [nn.Linear(latent, size, bias=False), nn.Unflatten(1, (channels, h, w)), nn.BatchNorm2d(channels), nn.ReLU()]
 
@@ -208,7 +208,7 @@ def half(dropout: nn.Module, a: int, b: int) -> Layers:
     return [dropout, nn.Linear(a, b), nn.LeakyReLU(0.1)]
 
 
-def initialised(network: Any, std: float = 0.02) -> Any:
+def initialized(network: Any, std: float = 0.02) -> Any:
     """N(0, std²) weights."""
     zoo.init_(network, std)
     return network

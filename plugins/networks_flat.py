@@ -25,7 +25,7 @@ class GaussianByStd(zoo.Encoder):
 
     def forward(self, x: Tensor) -> zoo.Posterior:
         h = self.body(x)
-        return zoo.Gaussian(self.mean(h), 2 * self.log_std(h))
+        return zoo.GaussianPosterior(self.mean(h), 2 * self.log_std(h))
 
 
 class IWAEFlat(zoo.Family):
@@ -101,12 +101,12 @@ def leaky() -> nn.Module:
 
 
 def bare_norm() -> nn.Module:
-    """Batch normalisation of 1024 units without scale and shift."""
+    """Batch normalization of 1024 units without scale and shift."""
     return nn.BatchNorm1d(1024, affine=False)
 
 
 def dense(features: int, activation: nn.Module) -> tuple[nn.Module, ...]:
-    """1024 units, normalised."""
+    """1024 units, normalized."""
     return nn.Linear(features, 1024), bare_norm(), activation
 
 

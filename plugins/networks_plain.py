@@ -1,4 +1,4 @@
-"""The papers' convolutional networks without normalisation, for ``--family``: ``--width`` changes nothing here."""
+"""The papers' convolutional networks without normalization, for ``--family``: ``--width`` changes nothing here."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Layers = list[nn.Module]
 
 
 class WGANGPConv(zoo.Family):
-    """WGAN-GP's for MNIST, as in its authors' code: 5×5, 64-128-256 channels, no normalisation (1704.00028)."""
+    """WGAN-GP's for MNIST, as in its authors' code: 5×5, 64-128-256 channels, no normalization (1704.00028)."""
 
     def trunk(self, data: zoo.DataSpec) -> tuple[nn.Module, int]:
         """Three halvings of 28 pixels."""
         if data.shape[1:] != (28, 28):
-            raise zoo.UnfitError("images must be 28×28 pixels")
+            raise zoo.UnsupportedError("images must be 28×28 pixels")
         wide = (data.shape[0], 64, 128, 256)
         pairs = itertools.pairwise(wide)
         return nn.Sequential(*(m for a, b in pairs for m in (nn.Conv2d(a, b, 5, 2, 2), nn.LeakyReLU(0.2)))), 256 * 16
@@ -44,7 +44,7 @@ class WGANGPConv(zoo.Family):
 
     def critic(self, data: zoo.DataSpec, width: int, *, sees: Any, **rest: Any) -> zoo.Critic:
         if sees != "x":
-            raise zoo.UnfitError("it has a critic of images only")
+            raise zoo.UnsupportedError("it has a critic of images only")
         trunk, features = self.trunk(data)
         return zoo.BodyCritic("x", trunk, None, nn.Linear(features, 1))
 
@@ -54,7 +54,7 @@ class BetaVAEConv(zoo.Family):
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         if data.shape[1:] != (64, 64):
-            raise zoo.UnfitError("images must be 64×64 pixels")
+            raise zoo.UnsupportedError("images must be 64×64 pixels")
         wide = (data.shape[0], 32, 32, 64, 64)
         stages = [m for a, b in itertools.pairwise(wide) for m in (nn.Conv2d(a, b, 4, 2, 1), nn.ReLU())]
         return zoo.BodyEncoder(
@@ -63,7 +63,7 @@ class BetaVAEConv(zoo.Family):
 
     def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
         if data.shape[1:] != (64, 64):
-            raise zoo.UnfitError("images must be 64×64 pixels")
+            raise zoo.UnsupportedError("images must be 64×64 pixels")
         layers: Layers = [
             nn.Linear(latent, 256),
             nn.ReLU(),

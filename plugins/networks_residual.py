@@ -17,7 +17,7 @@ class IntroVAEConv(zoo.Family):
         """Size after two halvings."""
         _, h, w = data.shape
         if h % 4 or w % 4:
-            raise zoo.UnfitError("sides must be multiples of 4 pixels")
+            raise zoo.UnsupportedError("sides must be multiples of 4 pixels")
         return h // 4, w // 4
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:

@@ -20,7 +20,7 @@ BURDA = {
     "dataset": "mnist",
     "family": "iwae-flat",
     "latent": 50,
-    "binarise": True,
+    "binarize": True,
     "eps": 1e-4,
     "stages": True,
     "batch": 20,
@@ -30,7 +30,7 @@ BURDA = {
 
 @zoo.frozen
 class VAE(zoo.Autoencoder):
-    """A decoder p(x | z) and an encoder q(z | x) that together maximise a lower bound on log p(x)."""
+    """A decoder p(x | z) and an encoder q(z | x) that together maximize a lower bound on log p(x)."""
 
     paper: ClassVar[str] = "Kingma & Welling, ICLR 2014, arXiv:1312.6114"
     deviations: ClassVar[Mapping[str, str]] = {
@@ -41,11 +41,11 @@ class VAE(zoo.Autoencoder):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": BURDA}
 
     lr: float = zoo.option(1e-3, "Learning rate of Adam.", zoo.above(0))
-    beta1: float = zoo.option(0.9, "Decay of Adam's first moment.", zoo.within(0, 1))
+    beta1: float = zoo.option(0.9, "Decay of Adam's first moment.", zoo.between(0, 1, inclusive="left"))
     likelihood: Literal["bernoulli", "gaussian"] = zoo.option(
         "bernoulli", "p(x | z): Bernoulli pixels, or Gaussian pixels with one learned σ."
     )
-    binarise: bool = zoo.option(False, "Draw each batch's pixels as black or white, greys being the chances of white.")
+    binarize: bool = zoo.option(False, "Draw each batch's pixels as black or white, grays being the chances of white.")
     eps: float = zoo.option(1e-8, "ε of Adam.", zoo.above(0))
     stages: bool = zoo.option(False, "Lower the learning rate to a tenth in the IWAE paper's eight stages.")
 
@@ -66,10 +66,10 @@ class VAE(zoo.Autoencoder):
         return {"nll": -p.log_prob(x).mean(), "kl": q.kl().mean()}
 
     def observed(self, x: Tensor) -> Tensor:
-        """The batch x itself, or binary images drawn from it: dynamic binarisation."""
-        return torch.bernoulli((x + 1) / 2) * 2 - 1 if self.binarise else x
+        """The batch x itself, or binary images drawn from it: dynamic binarization."""
+        return torch.bernoulli((x + 1) / 2) * 2 - 1 if self.binarize else x
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         return zoo.Adam(lr=self.lr, beta1=self.beta1, eps=self.eps, schedule=STAGES if self.stages else None)
 
 
@@ -105,7 +105,7 @@ class BetaVAE(VAE):
 
 @zoo.frozen
 class IWAE(VAE):
-    """A VAE that maximises the tighter bound log 1/k Σ p(x, zᵢ)/q(zᵢ | x) over k samples.
+    """A VAE that maximizes the tighter bound log 1/k Σ p(x, zᵢ)/q(zᵢ | x) over k samples.
 
     Burda, Grosse & Salakhutdinov, ICLR 2016, equation 8.
     """
@@ -128,7 +128,7 @@ class IWAE(VAE):
         q = net.encoder(x)
         z = torch.stack([q.rsample() for _ in range(self.k)])  # (k, B, d)
         p = net.decoder(z.flatten(0, 1))
-        log_p = p.log_prob(x.repeat(self.k, 1, 1, 1)).view(self.k, -1) + zoo.log_normal(z)
+        log_p = p.log_prob(x.repeat(self.k, 1, 1, 1)).view(self.k, -1) + zoo.standard_normal_log_prob(z)
         log_w = log_p - q.log_prob(z)
         return {"bound": (math.log(self.k) - log_w.logsumexp(0)).mean()}
 

@@ -21,7 +21,7 @@ class VAEGAN(zoo.Autoencoder):
     paper: ClassVar[str] = "Larsen, Sønderby, Larochelle & Winther, ICML 2016, arXiv:1512.09300"
     deviations: ClassVar[Mapping[str, str]] = {
         "non-saturating decoder": "the paper's minimax form (--saturating) has no gradient where the critic is sure",
-        "Dis_l after batch normalisation": "before it (--raw) `like` fades and the posterior collapses",
+        "Dis_l after batch normalization": "before it (--raw) `like` fades and the posterior collapses",
         "Adam": "the paper has RMSProp at the same rate (--rmsprop); Adam (0.5, 0.999) is the common choice",
         "DCGAN networks, 16-dimensional codes": "for any image size; the authors' are for 32 and 64 pixels, with 128",
         "one decoder batch": "both kinds of codes share batch statistics, as they must in evaluation",
@@ -42,13 +42,13 @@ class VAEGAN(zoo.Autoencoder):
 
     lr: float = zoo.option(3e-4, "Learning rate of Adam.", zoo.above(0))
     tap: int = zoo.option(2, "Critic stage l whose features measure similarity, Dis_l.", zoo.at_least(1))
-    raw: bool = zoo.option(False, "Dis_l before its batch normalisation, as the authors' code has it.")
+    raw: bool = zoo.option(False, "Dis_l before its batch normalization, as the authors' code has it.")
     gamma: float = zoo.option(1e-2, "γ: weight of `like` against the game, for the decoder.", zoo.above(0))
     fakes: Literal["both", "prior", "reconstruction"] = zoo.option(
         "both",
         "What the critic calls fake: Dec(z), z from the prior; Dec(z), z from Enc(x); or both (Algorithm 1).",
     )
-    saturating: bool = zoo.option(False, "The decoder maximises L_GAN itself instead of the non-saturating loss.")
+    saturating: bool = zoo.option(False, "The decoder maximizes L_GAN itself instead of the non-saturating loss.")
     equilibrium: bool = zoo.option(False, "Hold whoever is ahead by the authors' margins, 0.68 ± 0.35.")
     rmsprop: bool = zoo.option(False, "RMSProp, the paper's, in place of Adam.")
     weight_decay: float = zoo.option(0.0, "Weight of the L2 penalty, in every player's loss.", zoo.at_least(0))
@@ -68,7 +68,7 @@ class VAEGAN(zoo.Autoencoder):
             "critic": {"gan": 1.0},
         }
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         if self.rmsprop:
             return zoo.RMSprop(lr=self.lr, weight_decay=self.weight_decay)
         return zoo.Adam(lr=self.lr, beta1=self.beta1, weight_decay=self.weight_decay)
@@ -85,10 +85,10 @@ class VAEGAN(zoo.Autoencoder):
         return {
             "prior": q.kl().mean(),
             "like": zoo.half_sse(rec.features, real.features),
-            "gan": zoo.real(real) + sum(zoo.fake(v) for v in fakes),
-            "fool": sum(zoo.real(v) for v in fakes),
-            "cost of real": zoo.real(real),
-            "cost of fake": sum(zoo.fake(v) for v in fakes) / len(fakes),
+            "gan": zoo.real_loss(real) + sum(zoo.fake_loss(v) for v in fakes),
+            "fool": sum(zoo.real_loss(v) for v in fakes),
+            "cost of real": zoo.real_loss(real),
+            "cost of fake": sum(zoo.fake_loss(v) for v in fakes) / len(fakes),
         }
 
     def gate(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

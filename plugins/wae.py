@@ -82,13 +82,13 @@ class WAEGAN(WAE):
     def autoencode(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """The autoencoder's step."""
         z = net.encoder(x).rsample()
-        return {"rec": self.rec(net, x, z), "fool": zoo.real(net.critic(z))}
+        return {"rec": self.rec(net, x, z), "fool": zoo.real_loss(net.critic(z))}
 
     def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """The critic's step: prior 1, code 0."""
-        return {"gan": zoo.real(net.critic(self.prior(x))) + zoo.fake(net.critic(net.encoder(x).rsample()))}
+        return {"gan": zoo.real_loss(net.critic(self.prior(x))) + zoo.fake_loss(net.critic(net.encoder(x).rsample()))}
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         return zoo.Adam(lr=self.lr if turn == "autoencode" else self.lr / 2, beta1=self.beta1)
 
 

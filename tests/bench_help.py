@@ -13,9 +13,9 @@ from typing import Any
 
 import attrs
 
-from zoo.bench import Board, Grid, Protocol
-from zoo.bench.board import cells_of, look
-from zoo.bench.protocol import EvaluateRules, TrainRules
+from zoo.bench import BenchProtocol, Grid, GridStatus
+from zoo.bench.bench_protocol import EvaluateRules, TrainRules
+from zoo.bench.grid_status import cells_of, look
 
 HERE = Path(__file__).parent
 ZOO = Path(sys.executable).with_name("zoo")
@@ -32,9 +32,9 @@ def install(site: Path) -> Path:
     return site
 
 
-def protocol(good: int = 5, **changes: Any) -> Protocol:
+def protocol(good: int = 5, **changes: Any) -> BenchProtocol:
     """A protocol under which a toy takes 30 steps, of which ``good`` go well."""
-    plain = Protocol(
+    plain = BenchProtocol(
         name="toys",
         train=TrainRules(images=STEPS * 64),
         options={"good": good},
@@ -44,7 +44,7 @@ def protocol(good: int = 5, **changes: Any) -> Protocol:
     return attrs.evolve(plain, **changes)
 
 
-def board(out: Path, models: Sequence[str], seeds: int, *, retry_failed: bool = False) -> Board:
+def board(out: Path, models: Sequence[str], seeds: int, *, retry_failed: bool = False) -> GridStatus:
     """A grid of toys that checkpoint at every step, so that a kill finds something to go on from."""
     rules = protocol()
     cells = cells_of(rules, Grid(tuple(models), ("digits",), seeds), out, "cpu")
@@ -59,7 +59,7 @@ class Noted:
     events: list[tuple[str, str]] = attrs.field(factory=list)
     results: dict[Path, bytes] = attrs.field(factory=dict)
 
-    def begun(self, board: Board) -> None: ...
+    def begun(self, board: GridStatus) -> None: ...
 
     def changed(self, status: Any, event: str) -> None:
         self.events.append((status.cell.name, event))

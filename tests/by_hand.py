@@ -19,7 +19,7 @@ Rows = Mapping[str, Tensor]
 
 
 def game(model: str, *, steps: int = 0, **options: Any) -> Engine:
-    """A small model on noise, after some steps: at initialisation much is nearly zero."""
+    """A small model on noise, after some steps: at initialization much is nearly zero."""
     objective = registry().model(model)(**{"latent": LATENT, "width": 4, **options})
     torch.manual_seed(0)
     networks = zoo.Networks(objective.networks(zoo.DataSpec("noise", SHAPE)))
@@ -51,7 +51,7 @@ def assert_rows(engine: Engine, turn: int, by_hand: Callable[[Any, Tensor], Rows
     found = play(engine, turn)
     assert {n for n, gradients in found.items() if any(g is not None for g in gradients)} == set(losses)
     for name, gradients in wanted.items():
-        # A bias before a normalisation has only rounding noise for a gradient: errors are measured by the largest.
+        # A bias before a normalization has only rounding noise for a gradient: errors are measured by the largest.
         largest = max(float(g.abs().max()) for g in gradients if g is not None)
         assert largest > 1e-7, f"{name}: a gradient of nothing would prove nothing"
         for ours, theirs in zip(found[name], gradients, strict=True):
@@ -61,17 +61,17 @@ def assert_rows(engine: Engine, turn: int, by_hand: Callable[[Any, Tensor], Rows
                 assert error < 2e-5, f"{name}: off by {error:.1e}"  # float32, summed in another order
 
 
-def bce(verdict: zoo.Verdict, label: float) -> Tensor:
+def bce(verdict: zoo.CriticOutput, label: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(verdict.logits, torch.full_like(verdict.logits, label))
 
 
-def kl(q: zoo.Gaussian) -> Tensor:
+def kl(q: zoo.GaussianPosterior) -> Tensor:
     """KL(q ‖ N(0, I)) per image."""
     p = distributions.Normal(q.mean, (q.logvar / 2).exp())
     return distributions.kl_divergence(p, distributions.Normal(0.0, 1.0)).sum(1)
 
 
-def draw(q: zoo.Gaussian) -> Tensor:
+def draw(q: zoo.GaussianPosterior) -> Tensor:
     return q.mean + (q.logvar / 2).exp() * torch.randn(q.mean.shape)
 
 

@@ -169,7 +169,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """Finished runs of one epoch: ``vae`` on digits, ``colour`` (also a vae) on a folder, ``blind`` on digits."""
+    """Finished runs of one epoch: ``vae`` on digits, ``color`` (also a vae) on a folder, ``blind`` on digits."""
     root = tmp_path_factory.mktemp("runs")
     (root / "pictures").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 10, 12, 3), dtype=np.uint8)
@@ -179,7 +179,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(cache))
         zoo.train("vae", out=root / "vae", **small)
-        zoo.train("vae", out=root / "colour", dataset=f"folder:{root / 'pictures'}", batch=8, extractor="none", **small)
+        zoo.train("vae", out=root / "color", dataset=f"folder:{root / 'pictures'}", batch=8, extractor="none", **small)
         register_toys(patch)
         zoo.train("blind", out=root / "blind", epochs=1)
     return root

@@ -125,7 +125,7 @@ def write_rows(root: Path, rows: dict[str, list[float]], **changes: Any) -> Path
 
 
 def png(path: Path, width: int = 60, height: int = 40, *, text: str = "") -> Path:
-    """A grey gradient, with a comment in it."""
+    """A gray gradient, with a comment in it."""
     raw = b"".join(b"\0" + bytes((x * 4 + y) % 256 for x in range(width)) for y in range(height))
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"tEXt", b"Comment\0" + text.encode())]
     chunks += [(b"IDAT", zlib.compress(raw)), (b"IEND", b"")]

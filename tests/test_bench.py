@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from bench_help import Noted, alive, bench, board, facts, finishes, install, protocol, tensors
 
-from zoo.bench import Resources, State, run_grid
+from zoo.bench import CellState, Resources, run_grid
 from zoo.bench.cells import End, Job, read_progress
 from zoo.bench.grid import fill
 from zoo.bench.local import LocalExecutor
@@ -108,7 +108,7 @@ def test_workers_killed_at_random_moments(tmp_path, workers, undisturbed):
         fill(grid, workers, noted, environment=slow(0.02))
         while not grid.complete:  # cells that were hit three times in a row
             grid = board(out, ["steady"], 6, retry_failed=True)
-            assert grid.count(State.WAITING)
+            assert grid.count(CellState.WAITING)
             fill(grid, workers, noted, environment=slow(0.02))
         assert len(noted.results) == 6
         for path, then in noted.results.items():
@@ -138,11 +138,11 @@ def test_every_way_to_break_leaves_its_reason_and_the_others_finish(tmp_path, wo
     fill(grid, workers, noted)
     states = {status.cell.model: status.state for status in grid.cells}
     assert states == {
-        "raises": State.FAILED,
-        "nan": State.DIVERGED,
-        "dies": State.FAILED,
-        "fills": State.OPEN,
-        "steady": State.DONE,
+        "raises": CellState.FAILED,
+        "nan": CellState.DIVERGED,
+        "dies": CellState.FAILED,
+        "fills": CellState.OPEN,
+        "steady": CellState.DONE,
     }
     written = {m: json.loads((tmp_path / "digits" / m / "seed0" / "failed.json").read_text()) for m in models[:3]}
     for failure in written.values():  # so that the leaderboard places it beside the protocol's other runs
@@ -171,13 +171,13 @@ def test_every_way_to_break_leaves_its_reason_and_the_others_finish(tmp_path, wo
     again = board(tmp_path, models, 1)
     fill(again, workers, noted, environment=slow(0.02))
     assert {name for name, _ in noted.events} == {"digits fills seed 0"}, "only what is not settled is run again"
-    assert again.count(State.DONE) == 2
+    assert again.count(CellState.DONE) == 2
 
     retried = board(tmp_path, models, 1, retry_failed=True)
-    assert retried.count(State.WAITING) == 3
+    assert retried.count(CellState.WAITING) == 3
     fill(retried, workers, noted)
     assert retried.complete
-    assert retried.count(State.DONE) == 5
+    assert retried.count(CellState.DONE) == 5
     for model in models:
         folder = tmp_path / "digits" / model / "seed0"
         assert tensors(folder) == tensors(tmp_path / "digits" / "steady" / "seed0")
@@ -192,7 +192,7 @@ def test_a_run_that_hangs_is_ended_at_its_time_limit(tmp_path, workers, undistur
     began = time.monotonic()
     fill(grid, workers, Noted(), time_limit=8.0)
     assert time.monotonic() - began < 40
-    assert grid.count(State.FAILED) == grid.count(State.DONE) == 2
+    assert grid.count(CellState.FAILED) == grid.count(CellState.DONE) == 2
     hung = json.loads((tmp_path / "digits" / "hangs" / "seed0" / "failed.json").read_text())
     assert hung["kind"] == "timeout"
     assert "8 s" in hung["reason"]

@@ -11,22 +11,29 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from zoo.bench import Board, Cell, State
-from zoo.bench.board import Status
+from zoo.bench import Cell, CellState, GridStatus
 from zoo.bench.cells import read_progress
 from zoo.bench.display import GLYPHS, LiveDisplay, PlainDisplay, drawn, seconds_left, summary
+from zoo.bench.grid_status import CellStatus
 from zoo.bench.machine import cores
 
 
-def board(out: Path) -> Board:
+def board(out: Path) -> GridStatus:
     """Two models and three seeds, in every state there is but one."""
-    states = [State.DONE, State.RUNNING, State.FAILED, State.DIVERGED, State.ELSEWHERE, State.WAITING]
+    states = [
+        CellState.DONE,
+        CellState.RUNNING,
+        CellState.FAILED,
+        CellState.DIVERGED,
+        CellState.ELSEWHERE,
+        CellState.WAITING,
+    ]
     places = [(model, seed) for model in ("vae", "[gan]") for seed in range(3)]
     cells = [
-        Status(Cell(model, "digits", seed, out / "digits" / model / f"seed{seed}"), state)
+        CellStatus(Cell(model, "digits", seed, out / "digits" / model / f"seed{seed}"), state)
         for (model, seed), state in zip(places, states, strict=True)
     ]
-    return Board(cells, slots=2)
+    return GridStatus(cells, slots=2)
 
 
 def on_terminal(width: int = 80) -> tuple[Console, io.StringIO]:
@@ -39,7 +46,7 @@ def test_the_grid_has_a_row_a_model_and_a_glyph_a_seed(tmp_path):
     console.print(drawn(board(tmp_path)))
     rows = [line.split() for line in file.getvalue().splitlines()]
     assert rows == [["digits"], ["vae", "■", "▸", "✗"], ["[gan]", "~", "◦", "·"]]
-    assert len({glyph for glyph, _ in GLYPHS.values()}) == len(State), "every state is told apart without colour"
+    assert len({glyph for glyph, _ in GLYPHS.values()}) == len(CellState), "every state is told apart without color"
     counts = "1 waiting, 1 running, 1 elsewhere, 1 done, 1 diverged, 1 failed"
     assert summary(board(tmp_path)) == f"6 cells: {counts}"
 
@@ -82,7 +89,7 @@ def test_time_left(tmp_path):
     grid.cells[1].begun = grid.begun
     assert seconds_left(grid) == pytest.approx(10.0, abs=1.0)
     for status in grid.cells:
-        status.state = State.DONE
+        status.state = CellState.DONE
     assert seconds_left(grid) is None
     assert grid.complete
 

@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 import pytest
 
-from zoo.bench import Grid, Protocol, run_grid
-from zoo.bench.board import cells_of, claim
-from zoo.bench.protocol import TrainRules
-from zoo.bench.run import plan, with_grid
+from zoo.bench import BenchProtocol, Grid, run_grid
+from zoo.bench.bench_protocol import TrainRules
+from zoo.bench.grid_status import cells_of, claim
+from zoo.bench.run_grid import plan, with_grid
 from zoo.errors import UsageError
 from zoo.registry import registry
 
@@ -22,7 +22,7 @@ PROTOCOLS = sorted((Path(__file__).parents[1] / "benchmarks" / "protocols").glob
 @pytest.mark.parametrize("path", PROTOCOLS, ids=lambda p: p.stem)
 def test_every_protocol_of_the_repository_makes_a_grid(path, tmp_path):
     """Each names models, data sets and options that exist, and is called as its file is."""
-    protocol = Protocol.from_file(path)
+    protocol = BenchProtocol.from_file(path)
     assert protocol.name == path.stem
     cells = cells_of(protocol, protocol.grid, tmp_path)
     models = [name for name, entry in registry().models.items() if entry.plugin.package == "latent-zoo"]
@@ -32,10 +32,10 @@ def test_every_protocol_of_the_repository_makes_a_grid(path, tmp_path):
 
 def test_the_default_protocol_is_the_one_called_quick():
     """A package that is installed has no benchmarks folder, so the default is in the code too."""
-    quick = Protocol.from_file(next(p for p in PROTOCOLS if p.stem == "quick"))
-    assert not Protocol().differences(quick)
-    assert Protocol().digest == quick.digest
-    assert Protocol().grid == quick.grid
+    quick = BenchProtocol.from_file(next(p for p in PROTOCOLS if p.stem == "quick"))
+    assert not BenchProtocol().differences(quick)
+    assert BenchProtocol().digest == quick.digest
+    assert BenchProtocol().grid == quick.grid
 
 
 PLAIN: dict[str, Any] = {"name": "p", "version": 1, "train": {"images": 100}}
@@ -66,7 +66,7 @@ PLAIN: dict[str, Any] = {"name": "p", "version": 1, "train": {"images": 100}}
 )
 def test_what_makes_no_sense_is_refused_by_name(changes, words):
     with pytest.raises(UsageError) as error:
-        Protocol.from_table({**PLAIN, **changes})
+        BenchProtocol.from_table({**PLAIN, **changes})
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
@@ -86,7 +86,7 @@ def test_what_makes_no_sense_is_refused_by_name(changes, words):
     ],
 )
 def test_what_is_not_there_is_refused_before_anything_is_written(changes, words, tmp_path):
-    protocol = Protocol.from_table({**PLAIN, **changes})
+    protocol = BenchProtocol.from_table({**PLAIN, **changes})
     with pytest.raises(UsageError) as error:
         run_grid(tmp_path / "out", protocol)
     for word in words:
@@ -97,14 +97,14 @@ def test_what_is_not_there_is_refused_before_anything_is_written(changes, words,
 def test_a_file_that_is_none_is_told_so(tmp_path):
     (tmp_path / "half.toml").write_text("name = ")
     with pytest.raises(UsageError, match=r"half.toml is not TOML"):
-        Protocol.from_file(tmp_path / "half.toml")
+        BenchProtocol.from_file(tmp_path / "half.toml")
     with pytest.raises(UsageError, match="no file"):
-        Protocol.from_file(tmp_path / "none.toml")
+        BenchProtocol.from_file(tmp_path / "none.toml")
 
 
 def test_the_digest_is_of_what_decides_a_result():
     """More cells and other words are the same protocol; every entry that a run depends on is not."""
-    plain = Protocol.from_table(PLAIN)
+    plain = BenchProtocol.from_table(PLAIN)
     same = [attrs.evolve(plain, description="words"), with_grid(plain, ["vae"], ["mnist"], 9)]
     assert {p.digest for p in same} == {plain.digest}
     other = [
@@ -117,7 +117,7 @@ def test_the_digest_is_of_what_decides_a_result():
         {"evaluate": {"samples": 10}},
         {"evaluate": {"extractor": "none"}},
     ]
-    digests = {Protocol.from_table({**PLAIN, **changes}).digest for changes in other}
+    digests = {BenchProtocol.from_table({**PLAIN, **changes}).digest for changes in other}
     assert len(digests | {plain.digest}) == len(other) + 1
     # As it was when results were first made under it: another digest would orphan them.
     assert plain.label == "p@1#fcf1573e05d9"
@@ -131,13 +131,13 @@ def test_a_copy_says_the_same():
         "models": {"vae": {"latent": 2}},
         "grid": {"models": ["vae"], "seeds": 2},
     }
-    protocol = Protocol.from_table(table)
-    assert Protocol.from_table(tomllib.loads(protocol.to_toml())) == protocol
+    protocol = BenchProtocol.from_table(table)
+    assert BenchProtocol.from_table(tomllib.loads(protocol.to_toml())) == protocol
 
 
 def test_a_cell_gets_the_options_that_its_model_has(tmp_path):
     """``[options]`` reaches who has the option; ``[models.NAME]`` goes before it, and reaches nobody else."""
-    protocol = Protocol(
+    protocol = BenchProtocol(
         train=TrainRules(epochs=2),
         options={"width": 4, "gamma": 0.5},
         models={"vae": {"width": 8}},
@@ -152,7 +152,7 @@ def test_a_cell_gets_the_options_that_its_model_has(tmp_path):
     assert "data_dir" not in vae
 
 
-def plan_cells(out: Path, protocol: Protocol) -> list[Any]:
+def plan_cells(out: Path, protocol: BenchProtocol) -> list[Any]:
     return [status.cell for status in plan(out, protocol).cells]
 
 
@@ -175,7 +175,7 @@ def test_the_command_line_refuses_what_cannot_be_meant(cli, tmp_path):
 def test_a_dry_run_shows_the_grid_and_writes_nothing(cli, tmp_path):
     outcome = cli("bench", "--models", "vae,gan", "--seeds", "2", "--out", tmp_path / "out", "--dry-run")
     assert outcome.status == 0, outcome.err
-    assert f"protocol {Protocol().label}; 4 cells: 4 waiting" in outcome.out
+    assert f"protocol {BenchProtocol().label}; 4 cells: 4 waiting" in outcome.out
     assert [line.split()[0] for line in outcome.out.splitlines()[:3]] == ["digits", "vae", "gan"]
     assert not (tmp_path / "out").exists()
 
@@ -198,8 +198,8 @@ def test_a_folder_that_another_call_is_just_making_is_no_stranger(tmp_path):
     """Two calls at once on a new folder: the second finds a file half written, and must not be put off by it."""
     (tmp_path / ".protocol.toml.x1.tmp").write_text("name")
     (tmp_path / ".protocol.lock").touch()
-    claim(tmp_path, Protocol())
-    claim(tmp_path, Protocol())
+    claim(tmp_path, BenchProtocol())
+    claim(tmp_path, BenchProtocol())
     with pytest.raises(UsageError, match=r"another protocol: version 1, here 2; choose another --out"):
-        claim(tmp_path, attrs.evolve(Protocol(), version=2))
-    assert Protocol.from_file(tmp_path / "protocol.toml").version == 1
+        claim(tmp_path, attrs.evolve(BenchProtocol(), version=2))
+    assert BenchProtocol.from_file(tmp_path / "protocol.toml").version == 1

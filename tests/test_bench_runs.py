@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo.data import Dataset, Split, to_unit
+from zoo.data import Dataset, Split, from_uint8
 from zoo.errors import UsageError
 from zoo.evaluation import PinnedClassifier
-from zoo.run.folder import RunFolder
-from zoo.run.pictures import draw_pictures, grid
+from zoo.run.image_grids import draw_pictures, grid
+from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RunSettings, differences
 
 SMALL: dict[str, Any] = {"family": "mlp", "width": 4, "samples": 64}
@@ -135,10 +135,10 @@ class Copies:
 
     def sample(self, n: int, *, seed: int) -> torch.Tensor:
         assert seed == 0
-        return to_unit(self.images[:n])
+        return from_uint8(self.images[:n])
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """Grey by the code, so that a way from one to another is a ramp."""
+        """Gray by the code, so that a way from one to another is a ramp."""
         return (z / 6 - 1).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
 
 
@@ -152,7 +152,7 @@ def tiles(path: Path, size: int = 56, gap: int = 2) -> list[list[np.ndarray[Any,
 
 
 def test_pictures_show_what_they_say(tmp_path):
-    """Neighbours are the nearest training images; each way is even; each row of classes holds that class alone."""
+    """NearestTraining are the nearest training images; each way is even; each row of classes holds that class alone."""
     from zoo.data import DataOptions
     from zoo.data.digits import load_digits
 
@@ -161,16 +161,16 @@ def test_pictures_show_what_they_say(tmp_path):
     shuffled = Split(digits.train.images[order], digits.train.labels[order])
     data = Dataset("digits", shuffled, digits.test, digits.classes)
     draw_pictures(RunFolder(tmp_path), Copies(digits.train.images), data, PinnedClassifier())
-    neighbours = tiles(tmp_path / "neighbours.png")
-    assert (len(neighbours), len(neighbours[0])) == (4, 10)
+    neighbors = tiles(tmp_path / "neighbors.png")
+    assert (len(neighbors), len(neighbors[0])) == (4, 10)
     for row in (0, 2):
-        for one, nearest in zip(neighbours[row], neighbours[row + 1], strict=True):
+        for one, nearest in zip(neighbors[row], neighbors[row + 1], strict=True):
             assert np.array_equal(one, nearest)
     ways = tiles(tmp_path / "interpolations.png")
     assert (len(ways), len(ways[0])) == (6, 10)
-    greys = [int(tile[0, 0]) for tile in ways[0]]
-    steps = np.diff(greys)
-    assert greys[0] == 0
+    grays = [int(tile[0, 0]) for tile in ways[0]]
+    steps = np.diff(grays)
+    assert grays[0] == 0
     assert steps.min() > 0
     assert np.ptp(steps) <= 1
     by_class = tiles(tmp_path / "class_samples.png")

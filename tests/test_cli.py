@@ -24,7 +24,7 @@ from zoo.cli.progress import PlainReporter, RichReporter, score_table
 from zoo.options import options_of
 from zoo.registry import registry
 from zoo.run import RunSettings
-from zoo.run.folder import RunFolder
+from zoo.run.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 QUICK = ["--family", "mlp", "--width", "4", "--epochs", "1", "--extractor", "none"]
@@ -47,7 +47,7 @@ def test_help_is_laid_out(cli):
     ("args", "words"),
     [
         (["rnu", "vae"], ["unknown command 'rnu'", "Did you mean 'run'"]),
-        (["--colour"], ["--colour"]),
+        (["--color"], ["--color"]),
         (["run"], ["model", "zoo list models"]),
         (["run", "vaegn"], ["unknown model 'vaegn'", "Did you mean 'vaegan'", "Available: "]),
         (["run", "--epochs", "1", "vaegn"], ["unknown model 'vaegn'"]),
@@ -382,9 +382,9 @@ def test_terminal_without_accents(tmp_path):
 
 
 def test_sample_array(cli, runs, tmp_path):
-    """uint8, (N, H, W) for grey and (N, H, W, C) for colour, at the data set's own size; a seed's own images."""
+    """uint8, (N, H, W) for gray and (N, H, W, C) for color, at the data set's own size; a seed's own images."""
     arrays = {}
-    for name, run, seed in (("a", "vae", 1), ("b", "vae", 1), ("c", "vae", 2), ("d", "colour", 1)):
+    for name, run, seed in (("a", "vae", 1), ("b", "vae", 1), ("c", "vae", 2), ("d", "color", 1)):
         out = tmp_path / f"{name}.npy"
         assert cli("sample", runs / run, "-n", "13", "--seed", seed, "--out", out).status == 0
         arrays[name] = np.load(out, allow_pickle=False)
@@ -403,11 +403,11 @@ def test_sample_array(cli, runs, tmp_path):
 def test_sample_folder(cli, runs, tmp_path):
     """A folder of single PNGs with the same pixels as the array, in the order of their names."""
     out = tmp_path / "new" / "samples"
-    assert cli("sample", runs / "colour", "-n", "11", "--out", f"{out}/").status == 0
+    assert cli("sample", runs / "color", "-n", "11", "--out", f"{out}/").status == 0
     files = sorted(out.iterdir())
     assert [f.name for f in files] == [f"{i:02d}.png" for i in range(11)]
     pixels = np.stack([np.asarray(Image.open(f)) for f in files])
-    assert np.array_equal(pixels, zoo.load(runs / "colour").images(11, seed=0))
+    assert np.array_equal(pixels, zoo.load(runs / "color").images(11, seed=0))
 
 
 def test_sample_grid(cli, runs, tmp_path):
@@ -451,7 +451,7 @@ def test_encode(cli, runs, tmp_path):
 
         found = np.concatenate([codes["labels_train"], codes["labels_test"]])
         assert np.array_equal(np.bincount(found), np.bincount(load_digits().target))
-    assert cli("encode", runs / "colour", "--out", tmp_path / "plain.npz").status == 0
+    assert cli("encode", runs / "color", "--out", tmp_path / "plain.npz").status == 0
     with np.load(tmp_path / "plain.npz", allow_pickle=False) as codes:
         assert sorted(codes) == ["z_test", "z_train"]  # a flat folder has no labels
 
@@ -586,20 +586,20 @@ def test_show_every_model(cli):
 
 def test_doctor(cli, monkeypatch):
     """A broken plugin is named with its reason, and is a failure; without one, all is well."""
-    from zoo.engine import layers
-    from zoo.registry import Failure
+    from zoo.accelerators import cpu
+    from zoo.registry import FailedPlugin
 
-    monkeypatch.setattr(layers, "AMD", True)
+    monkeypatch.setattr(cpu, "AMD", True)
     well = cli("doctor")
     assert well.status == 0
     rows = ("cpu", "steps", "cache", "inception", "dinov2", "plugins")
     assert [row for row in rows if f"\n{row} " not in well.out] == []
     assert "float32 products by oneDNN" in " ".join(well.out.split())
     for name in ("AVX512", "AMD", "BF16"):
-        monkeypatch.setattr(layers, name, False)
+        monkeypatch.setattr(cpu, name, False)
     assert "torch's own layers" in " ".join(cli("doctor").out.split())
 
-    monkeypatch.setattr(registry(), "failures", [Failure("bad", "bad-package", "ImportError: no [brackets]")])
+    monkeypatch.setattr(registry(), "failures", [FailedPlugin("bad", "bad-package", "ImportError: no [brackets]")])
     done = cli("doctor")
     assert done.status == 1
     assert "plugin 'bad' (bad-package): ImportError: no [brackets]" in " ".join(done.out.split())

@@ -72,7 +72,7 @@ def md5(content: bytes) -> str:
 
 def test_every_pixel_value_survives_the_way_to_a_network_and_back():
     every = torch.arange(256, dtype=torch.uint8)
-    x = data.to_unit(every)
+    x = data.from_uint8(every)
     assert x.dtype == torch.float32
     assert (x[0], x[255]) == (-1, 1)
     assert torch.equal(data.to_uint8(x), every)
@@ -86,7 +86,7 @@ def test_values_that_are_no_pixels_are_refused(bad):
 
 def test_converting_twice_is_refused():
     with pytest.raises(ZooError, match="converted already"):
-        data.to_unit(data.to_unit(torch.zeros(1, dtype=torch.uint8)))
+        data.from_uint8(data.from_uint8(torch.zeros(1, dtype=torch.uint8)))
 
 
 # --- spec ---
@@ -598,8 +598,8 @@ def test_crop_keeps_the_middle_and_none_squeezes_the_whole(photos):
     striped[:, 20:40] = 255  # only the middle third is white
     for n in range(2):
         Image.fromarray(striped).save(photos / f"{n}.png")
-    centred = open_folder(photos, DataOptions(image_size=(20, 20))).train.images
-    assert (centred == 255).all()
+    centered = open_folder(photos, DataOptions(image_size=(20, 20))).train.images
+    assert (centered == 255).all()
     squeezed = open_folder(photos, DataOptions(image_size=(20, 20), crop="none")).train.images
     assert squeezed[..., 9:11].min() > 250
     assert squeezed[..., :5].max() < 5
@@ -607,7 +607,7 @@ def test_crop_keeps_the_middle_and_none_squeezes_the_whole(photos):
 
 
 def test_reducing_is_antialiased(photos):
-    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)  # a nearest-neighbour pick would be 0 or 255
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)  # a nearest-neighbor pick would be 0 or 255
     for n in range(2):
         Image.fromarray(board).save(photos / f"{n}.png")
     small = open_folder(photos, DataOptions(image_size=(16, 16))).train.images
@@ -625,8 +625,8 @@ def test_grey_of_every_depth_is_one_channel_on_one_scale(photos):
     assert sorted(images.float().mean((1, 2, 3)).tolist()) == [100, 100, 100, 100, 255]
 
 
-def test_one_colour_image_makes_the_set_rgb_unless_told_otherwise(photos):
-    picture(photos / "grey.png", mode="L")
+def test_one_color_image_makes_the_set_rgb_unless_told_otherwise(photos):
+    picture(photos / "gray.png", mode="L")
     picture(photos / "palette.gif", mode="P")
     assert open_folder(photos, DataOptions()).shape[0] == 3
     assert open_folder(photos, DataOptions(channels=1)).shape[0] == 1
@@ -690,15 +690,16 @@ def test_composed_and_decomposed_names_fall_into_the_same_split():
 @pytest.fixture
 def decodings(monkeypatch):
     """How many images were decoded so far."""
-    from zoo.data import folder
 
-    count, original = [], folder.read
+    from zoo.data import image_folder
+
+    count, original = [], image_folder.read
 
     def counted(*args):
         count.append(args)
         return original(*args)
 
-    monkeypatch.setattr("zoo.data.folder.read", counted)
+    monkeypatch.setattr("zoo.data.image_folder.read", counted)
     return count
 
 
@@ -733,7 +734,7 @@ def test_a_damaged_cache_is_rebuilt(photos, tmp_path, decodings, damage):
 
 
 def test_a_pickle_in_the_cache_is_not_opened(tmp_path):
-    from zoo.data.cache import load_arrays
+    from zoo.data.array_cache import load_arrays
 
     np.savez(tmp_path / "x.npz", a=np.array([{}], dtype=object))
     assert load_arrays(tmp_path / "x.npz") is None

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import distributions as oracle
 
-from zoo.distributions import Bernoulli, Gaussian, Normal, Point
+from zoo.distributions import BernoulliLikelihood, GaussianLikelihood, GaussianPosterior, PointPosterior
 
 
 def _codes(b: int = 5, d: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,7 +24,7 @@ def _twin(mean: torch.Tensor, logvar: torch.Tensor) -> oracle.Independent:
 def test_gaussian_log_prob_is_the_oracles_with_its_gradients() -> None:
     mean, logvar = _codes()
     z = torch.randn(5, 3, requires_grad=True)
-    ours, theirs = Gaussian(mean, logvar).log_prob(z), _twin(mean, logvar).log_prob(z)
+    ours, theirs = GaussianPosterior(mean, logvar).log_prob(z), _twin(mean, logvar).log_prob(z)
     assert ours.shape == (5,)
     torch.testing.assert_close(ours, theirs)
     for a, b in zip(
@@ -38,7 +38,7 @@ def test_gaussian_log_prob_is_the_oracles_with_its_gradients() -> None:
 def test_gaussian_log_prob_takes_many_codes_an_image() -> None:
     mean, logvar = _codes()
     z = torch.randn(7, 5, 3)
-    ours = Gaussian(mean, logvar).log_prob(z)
+    ours = GaussianPosterior(mean, logvar).log_prob(z)
     assert ours.shape == (7, 5)
     torch.testing.assert_close(ours, _twin(mean, logvar).log_prob(z))
 
@@ -46,7 +46,7 @@ def test_gaussian_log_prob_takes_many_codes_an_image() -> None:
 def test_gaussian_kl_is_the_oracles_with_its_gradients() -> None:
     mean, logvar = _codes()
     prior = oracle.Independent(oracle.Normal(torch.zeros(5, 3), torch.ones(5, 3)), 1)
-    ours, theirs = Gaussian(mean, logvar).kl(), oracle.kl_divergence(_twin(mean, logvar), prior)
+    ours, theirs = GaussianPosterior(mean, logvar).kl(), oracle.kl_divergence(_twin(mean, logvar), prior)
     assert ours.shape == (5,)
     torch.testing.assert_close(ours, theirs)
     for a, b in zip(
@@ -57,7 +57,7 @@ def test_gaussian_kl_is_the_oracles_with_its_gradients() -> None:
 
 def test_gaussian_kl_by_hand() -> None:
     # KL(N(1, e) ‖ N(0, 1)) = ½(1 + e − 1 − 1) = (e − 1)/2, twice.
-    q = Gaussian(torch.ones(1, 2), torch.ones(1, 2))
+    q = GaussianPosterior(torch.ones(1, 2), torch.ones(1, 2))
     assert q.kl().item() == pytest.approx(math.e - 1)
 
 
@@ -65,18 +65,18 @@ def test_rsample_is_drawn_from_the_gaussian() -> None:
     mean, logvar = torch.tensor([[-2.0, 3.0]]), torch.tensor([[0.0, 2 * math.log(0.5)]])
     torch.manual_seed(0)
     n = 40_000
-    z = Gaussian(mean.expand(n, 2), logvar.expand(n, 2)).rsample()
+    z = GaussianPosterior(mean.expand(n, 2), logvar.expand(n, 2)).rsample()
     # Standard errors: 1/√n = 0.005 and 0.0025; six of them.
     assert (z.mean(0) - mean[0]).abs().max() < 0.03
     torch.testing.assert_close(z.std(0), torch.tensor([1.0, 0.5]), atol=0.02, rtol=0)
     assert torch.corrcoef(z.T)[0, 1].abs() < 0.03
-    assert not torch.equal(z, Gaussian(mean.expand(n, 2), logvar.expand(n, 2)).rsample())
+    assert not torch.equal(z, GaussianPosterior(mean.expand(n, 2), logvar.expand(n, 2)).rsample())
 
 
 def test_gradients_flow_through_rsample_to_mean_and_variance() -> None:
     # z = μ + σε: dz/dμ = 1, dz/d log σ² = ½σε = ½(z − μ).
     mean, logvar = _codes()
-    z = Gaussian(mean, logvar).rsample()
+    z = GaussianPosterior(mean, logvar).rsample()
     weights = torch.arange(15.0).view(5, 3)
     by_mean, by_logvar = torch.autograd.grad((weights * z).sum(), (mean, logvar))
     torch.testing.assert_close(by_mean, weights)
@@ -88,7 +88,7 @@ def test_the_gradient_of_an_expectation_through_rsample_is_the_analytic_one() ->
     mean, logvar = torch.tensor(0.7, requires_grad=True), torch.tensor(-0.4, requires_grad=True)
     torch.manual_seed(1)
     n = 100_000
-    z = Gaussian(mean.expand(n, 1), logvar.expand(n, 1)).rsample()
+    z = GaussianPosterior(mean.expand(n, 1), logvar.expand(n, 1)).rsample()
     by_mean, by_logvar = torch.autograd.grad(z.square().mean(), (mean, logvar))
     assert by_mean.item() == pytest.approx(1.4, abs=0.03)
     assert by_logvar.item() == pytest.approx(math.exp(-0.4), abs=0.03)
@@ -96,12 +96,12 @@ def test_the_gradient_of_an_expectation_through_rsample_is_the_analytic_one() ->
 
 def test_a_point_is_its_own_mean_and_sample_and_claims_no_density() -> None:
     code = torch.randn(4, 2, requires_grad=True)
-    q = Point(code)
+    q = PointPosterior(code)
     assert torch.equal(q.mean, code)
     assert torch.equal(q.rsample(), code)
     assert q.rsample().requires_grad
     for missing in ("kl", "log_prob"):
-        assert not hasattr(q, missing), "a method that cannot be honoured is absent, not one that raises"
+        assert not hasattr(q, missing), "a method that cannot be honored is absent, not one that raises"
 
 
 def _images(binary: bool) -> torch.Tensor:
@@ -110,12 +110,12 @@ def _images(binary: bool) -> torch.Tensor:
     return 2 * (x.round() if binary else x) - 1
 
 
-@pytest.mark.parametrize("binary", [True, False], ids=["binary", "grey"])
+@pytest.mark.parametrize("binary", [True, False], ids=["binary", "gray"])
 def test_bernoulli_log_prob_is_the_oracles_on_pixels_read_as_probabilities(binary: bool) -> None:
     logits = (3 * torch.randn(4, 1, 3, 5)).requires_grad_()
     x = _images(binary)
     twin = oracle.Independent(oracle.Bernoulli(logits=logits, validate_args=False), 3)
-    ours, theirs = Bernoulli(logits).log_prob(x), twin.log_prob((x + 1) / 2)
+    ours, theirs = BernoulliLikelihood(logits).log_prob(x), twin.log_prob((x + 1) / 2)
     assert ours.shape == (4,)
     torch.testing.assert_close(ours, theirs)
     # Its gradient is target − sigmoid(logit), pixel by pixel.
@@ -124,30 +124,30 @@ def test_bernoulli_log_prob_is_the_oracles_on_pixels_read_as_probabilities(binar
 
 
 def test_bernoulli_log_prob_by_hand() -> None:
-    # One black pixel and one white, both with p(white) = 3/4; then a grey one of ½.
+    # One black pixel and one white, both with p(white) = 3/4; then a gray one of ½.
     logits = torch.full((1, 1, 1, 2), math.log(3))
-    assert Bernoulli(logits).log_prob(torch.tensor([[[[-1.0, 1.0]]]])).item() == pytest.approx(
+    assert BernoulliLikelihood(logits).log_prob(torch.tensor([[[[-1.0, 1.0]]]])).item() == pytest.approx(
         math.log(0.25) + math.log(0.75)
     )
-    grey = Bernoulli(logits[..., :1]).log_prob(torch.zeros(1, 1, 1, 1)).item()
-    assert grey == pytest.approx(0.5 * math.log(0.25) + 0.5 * math.log(0.75))
+    gray = BernoulliLikelihood(logits[..., :1]).log_prob(torch.zeros(1, 1, 1, 1)).item()
+    assert gray == pytest.approx(0.5 * math.log(0.25) + 0.5 * math.log(0.75))
 
 
 def test_binary_masses_sum_to_one() -> None:
     logits = torch.tensor([[[[0.3, -2.0, 1.1]]]])
     every = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3).view(8, 1, 1, 3)
-    assert Bernoulli(logits.expand(8, 1, 1, 3)).log_prob(every).exp().sum().item() == pytest.approx(1)
+    assert BernoulliLikelihood(logits.expand(8, 1, 1, 3)).log_prob(every).exp().sum().item() == pytest.approx(1)
 
 
 def test_bernoulli_stays_finite_where_sigmoid_saturates() -> None:
-    p = Bernoulli(torch.tensor([[[[200.0, -200.0]]]]))
+    p = BernoulliLikelihood(torch.tensor([[[[200.0, -200.0]]]]))
     assert p.log_prob(torch.tensor([[[[-1.0, 1.0]]]])).item() == pytest.approx(-400)
     assert p.mean.flatten().tolist() == [1, -1]
 
 
 def test_bernoulli_mean_is_the_expected_pixel() -> None:
     logits = torch.randn(2, 3, 4, 4) * 4
-    torch.testing.assert_close(Bernoulli(logits).mean, 2 * oracle.Bernoulli(logits=logits).mean - 1)
+    torch.testing.assert_close(BernoulliLikelihood(logits).mean, 2 * oracle.Bernoulli(logits=logits).mean - 1)
 
 
 def test_normal_log_prob_is_the_oracles_and_its_sigma_learns() -> None:
@@ -155,7 +155,7 @@ def test_normal_log_prob_is_the_oracles_and_its_sigma_learns() -> None:
     log_std = torch.tensor(-0.7, requires_grad=True)
     x = _images(False)[:, :, :2, :2].expand(4, 3, 2, 2)
     twin = oracle.Independent(oracle.Normal(mean, log_std.exp()), 3)
-    ours, theirs = Normal(mean, log_std).log_prob(x), twin.log_prob(x)
+    ours, theirs = GaussianLikelihood(mean, log_std).log_prob(x), twin.log_prob(x)
     assert ours.shape == (4,)
     torch.testing.assert_close(ours, theirs)
     for a, b in zip(
@@ -170,10 +170,10 @@ def test_the_best_sigma_of_a_normal_is_the_root_mean_square_error() -> None:
     # The maximum-likelihood σ given the means: the gradient vanishes there, and only there.
     mean, x = torch.randn(8, 1, 4, 4), torch.randn(8, 1, 4, 4)
     log_std = (x - mean).square().mean().sqrt().log().requires_grad_()
-    (at_best,) = torch.autograd.grad(Normal(mean, log_std).log_prob(x).sum(), log_std)
+    (at_best,) = torch.autograd.grad(GaussianLikelihood(mean, log_std).log_prob(x).sum(), log_std)
     assert abs(at_best.item()) < 1e-3
     wider = (log_std.detach() + 0.1).requires_grad_()
-    (beyond,) = torch.autograd.grad(Normal(mean, wider).log_prob(x).sum(), wider)
+    (beyond,) = torch.autograd.grad(GaussianLikelihood(mean, wider).log_prob(x).sum(), wider)
     assert beyond.item() < -10
 
 
@@ -181,12 +181,12 @@ def test_the_best_sigma_of_a_normal_is_the_root_mean_square_error() -> None:
 def test_divergences_are_taken_in_float32_whatever_the_networks_compute_in(half: torch.dtype) -> None:
     # Under autocast the networks hand over half precision; 3,000 squares of 8 overflow or round there.
     mean, logvar = torch.full((1, 3000), 8.0).to(half), torch.zeros(1, 3000).to(half)
-    q = Gaussian(mean, logvar)
+    q = GaussianPosterior(mean, logvar)
     assert q.kl().dtype == q.rsample().dtype == torch.float32
     assert q.kl().item() == 0.5 * 64 * 3000
-    p = Bernoulli(torch.full((1, 1, 50, 60), 8.0).to(half))
+    p = BernoulliLikelihood(torch.full((1, 1, 50, 60), 8.0).to(half))
     expected = -3000 * math.log1p(math.exp(8))
     assert p.log_prob(-torch.ones(1, 1, 50, 60)).item() == pytest.approx(expected, rel=1e-5)
-    n = Normal(torch.full((1, 1, 50, 60), 8.0).to(half), torch.tensor(0.0).to(half))
+    n = GaussianLikelihood(torch.full((1, 1, 50, 60), 8.0).to(half), torch.tensor(0.0).to(half))
     expected = -1500 * (81 + math.log(2 * math.pi))
     assert n.log_prob(-torch.ones(1, 1, 50, 60)).item() == pytest.approx(expected, rel=1e-5)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import zoo
 from zoo import options
 from zoo.data import DataSpec
-from zoo.engine import Engine, Stream, bf16_pays
+from zoo.engine import Engine, Stream, bf16_speedup
 from zoo.engine.graphs import EAGER_STEPS, CudaRecorder, GraphedStep
 from zoo.registry import registry
 from zoo.run.trained import make_networks
@@ -223,27 +223,27 @@ def test_a_step_that_breaks_its_capture_goes_on_eagerly() -> None:
 
 @pytest.mark.parametrize(("ratio", "chosen"), [(1.5, "bf16"), (1.0, "fp32"), (0.5, "fp32")])
 def test_auto_precision_is_settled_by_a_trial_and_kept(monkeypatch, tmp_path, ratio, chosen) -> None:
-    monkeypatch.setattr(import_module("zoo.run.train"), "bf16_pays", lambda *_: ratio)
+    monkeypatch.setattr(import_module("zoo.run.train"), "bf16_speedup", lambda *_: ratio)
     asked = {"family": "mlp", "width": 4, "images": 640, "precision": "auto", "out": tmp_path / "run"}
     zoo.train("vae", **asked)
     assert f'precision = "{chosen}"' in (tmp_path / "run" / "config.toml").read_text()
-    monkeypatch.setattr(import_module("zoo.run.train"), "bf16_pays", lambda *_: 2 - ratio)
+    monkeypatch.setattr(import_module("zoo.run.train"), "bf16_speedup", lambda *_: 2 - ratio)
     zoo.train("vae", **asked, resume=True)  # no other trial, no refusal
 
 
 def test_the_trial_moves_nothing_and_draws_no_noise(monkeypatch) -> None:
-    monkeypatch.setattr("zoo.engine.probe.BLOCK_SECONDS", 0.01)
+    monkeypatch.setattr("zoo.engine.precision_trial.BLOCK_SECONDS", 0.01)
     trained = engine("a gate")
     before = trained.state()
-    assert bf16_pays(trained.objective, trained.networks, trained.stream) > 0
+    assert bf16_speedup(trained.objective, trained.networks, trained.stream) > 0
     same_bits(before, trained.state())
 
 
 @pytest.mark.usefixtures("toys")
 def test_a_trial_that_diverges_is_no_failure_of_the_run(monkeypatch) -> None:
-    monkeypatch.setattr("zoo.engine.probe.BLOCK_SECONDS", 0.01)
+    monkeypatch.setattr("zoo.engine.precision_trial.BLOCK_SECONDS", 0.01)
     doomed = engine("doomed")
-    assert bf16_pays(doomed.objective, doomed.networks, doomed.stream) > 0
+    assert bf16_speedup(doomed.objective, doomed.networks, doomed.stream) > 0
 
 
 def test_a_run_imports_no_compiler_and_nothing_that_it_does_not_use(tmp_path) -> None:

@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import zoo
 from zoo import options
-from zoo.engine import Engine, Stream, layers
-from zoo.engine.layers import plainly, quicken
+from zoo.accelerators import cpu
+from zoo.accelerators.cpu import accelerate, restore
+from zoo.engine import Engine, Stream
 from zoo.registry import registry
 from zoo.run.trained import make_networks
 
@@ -50,9 +51,9 @@ CONVOLUTIONS = [
 def any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernels run anywhere; where they are faster is not asked here, nor from which size on."""
     for name in ("AVX512", "AMD", "BF16"):
-        monkeypatch.setattr(layers, name, True)
-    monkeypatch.setattr(layers, "WORTH", 0)
-    monkeypatch.setattr(layers, "NARROW", 0)
+        monkeypatch.setattr(cpu, name, True)
+    monkeypatch.setattr(cpu, "MIN_MULTIPLICATIONS", 0)
+    monkeypatch.setattr(cpu, "NARROW", 0)
     torch.manual_seed(0)
 
 
@@ -79,7 +80,7 @@ def results(layer: nn.Module, x: Tensor, *, bf16: bool = False) -> list[Tensor]:
 
 def compared(layer: nn.Module, act: Callable[[], list[Tensor]], **settings: Any) -> Iterator[tuple[Tensor, Tensor]]:
     own = act()
-    assert quicken(layer, **settings) == {type(layer).__bases__[0].__name__: 1}
+    assert accelerate(layer, **settings) == {type(layer).__bases__[0].__name__: 1}
     quick = act()
     for i, (a, b) in enumerate(zip(own, quick, strict=True)):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
@@ -109,7 +110,7 @@ def test_a_first_layer_has_its_weights_gradient_alone() -> None:
             return torch.autograd.grad(layer(x).float().square().sum(), layer.weight)[0]
 
     own = weights()
-    quicken(layer, bf16=True)
+    accelerate(layer, bf16=True)
     assert apart(weights(), own) < 2**-8
 
 
@@ -126,7 +127,7 @@ def test_gradients_of_gradients_are_torchs(layer: nn.Module, bf16: bool) -> None
         return list(torch.autograd.grad(slope.square().sum(), [inside, *layer.parameters()]))
 
     own = penalty()
-    quicken(layer, bf16=bf16)
+    accelerate(layer, bf16=bf16)
     for a, b in zip(own, penalty(), strict=True):
         assert apart(b, a) < (2**-6 if bf16 else 1e-4)  # a bias's is a sum that nearly cancels
 
@@ -179,20 +180,20 @@ def test_only_regular_layers_of_torchs_own_are_taken() -> None:
         ]
     )
     kinds = [type(layer) for layer in left]
-    assert quicken(left) == quicken(left, bf16=True) == {}
+    assert accelerate(left) == accelerate(left, bf16=True) == {}
     assert [type(layer) for layer in left] == kinds
     wide, odd = nn.ConvTranspose2d(16, 16, 4, 2, 1), nn.ConvTranspose2d(16, 1, 4, 2, 0, 1)
-    assert quicken(wide) == quicken(odd) == {}, (
+    assert accelerate(wide) == accelerate(odd) == {}, (
         "as many outputs as a vector holds, and not twice as large: left to torch"
     )
-    assert quicken(wide, bf16=True) == {"ConvTranspose2d": 1}
-    assert quicken(nn.Linear(8, 8), bf16=True) == {}, "in bfloat16 torch takes oneDNN itself"
+    assert accelerate(wide, bf16=True) == {"ConvTranspose2d": 1}
+    assert accelerate(nn.Linear(8, 8), bf16=True) == {}, "in bfloat16 torch takes oneDNN itself"
 
 
 def test_what_is_small_or_narrow_stays_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     line, last = nn.Linear(80, 90), nn.ConvTranspose2d(8, 1, 4, 2, 1)
-    quicken(line)
-    quicken(last)
+    accelerate(line)
+    accelerate(last)
 
     def operations(layer: nn.Module, x: Tensor) -> bool:
         with Counted() as counted:  # type: ignore[no-untyped-call]
@@ -202,22 +203,22 @@ def test_what_is_small_or_narrow_stays_torchs(monkeypatch: pytest.MonkeyPatch) -
     x, images = torch.randn(70, 80), torch.randn(2, 8, 5, 5)
     assert operations(line, x)
     assert operations(last, images)
-    monkeypatch.setattr(layers, "NARROW", 71)
+    monkeypatch.setattr(cpu, "NARROW", 71)
     assert not operations(line, x)
-    monkeypatch.setattr(layers, "NARROW", 70)
+    monkeypatch.setattr(cpu, "NARROW", 70)
     assert operations(line, x)
     for worth, through in ((70 * 80 * 90, True), (70 * 80 * 90 + 1, False)):
-        monkeypatch.setattr(layers, "WORTH", worth)
+        monkeypatch.setattr(cpu, "MIN_MULTIPLICATIONS", worth)
         assert operations(line, x) is through
     for worth, through in ((2 * 8 * 25 * 16, True), (2 * 8 * 25 * 16 + 1, False)):
-        monkeypatch.setattr(layers, "WORTH", worth)
+        monkeypatch.setattr(cpu, "MIN_MULTIPLICATIONS", worth)
         assert operations(last, images) is through
 
 
 def test_an_output_size_that_is_asked_for_is_given() -> None:
     layer, x = nn.ConvTranspose2d(8, 1, 4, 2, 1), torch.randn(2, 8, 5, 5)
     own = layer(x, [11, 11])
-    quicken(layer)
+    accelerate(layer)
     assert torch.equal(layer(x, [11, 11]), own)
     assert layer(x).shape[-1] == 10
 
@@ -227,7 +228,7 @@ def test_one_image_alone_and_more_dimensions_are_taken_too(layer: nn.Module) -> 
     layer, x = copy.deepcopy(layer), batch(layer)
     x = x[0] if x.dim() == 4 else x.view(8, 8, -1)
     own = layer(x)
-    quicken(layer, bf16=isinstance(layer, nn.Conv2d))
+    accelerate(layer, bf16=isinstance(layer, nn.Conv2d))
     torch.testing.assert_close(layer(x), own)
 
 
@@ -235,9 +236,9 @@ def test_plainly_takes_it_back() -> None:
     networks = nn.Sequential(nn.Linear(12, 12), nn.Unflatten(1, (3, 2, 2)), nn.ConvTranspose2d(3, 1, 4, 2, 1))
     before = {name: value.data_ptr() for name, value in networks.state_dict().items()}
     kinds = [type(layer) for layer in networks]
-    assert quicken(networks) == {"Linear": 1, "ConvTranspose2d": 1}
+    assert accelerate(networks) == {"Linear": 1, "ConvTranspose2d": 1}
     assert {name: value.data_ptr() for name, value in copy.copy(networks).state_dict().items()} == before
-    plainly(networks)
+    restore(networks)
     assert [type(layer) for layer in networks] == kinds
 
 
@@ -263,13 +264,13 @@ class Counted(TorchDispatchMode):
 def test_a_game_costs_no_product_more_and_plays_alike(monkeypatch: pytest.MonkeyPatch, model: str, family: str) -> None:
     def played(quick: bool) -> tuple[list[Tensor | None], int]:
         for name in ("AVX512", "AMD", "BF16"):
-            monkeypatch.setattr(layers, name, quick)
+            monkeypatch.setattr(cpu, name, quick)
         torch.manual_seed(0)
         objective = options.build(registry().model(model), {"family": family, "width": 8})
         networks = make_networks(objective, zoo.DataSpec("test", (1, 12, 12), tuple("01"), torch.zeros(1, 12, 12)))
         images = torch.randint(0, 256, (40, 1, 12, 12), dtype=torch.uint8)
         engine = Engine(objective, networks, Stream(images, 8, 0, CPU))
-        assert bool(engine.quickened) == quick
+        assert bool(engine.accelerated) == quick
         found: list[Tensor | None] = []
         with Counted() as counted:  # type: ignore[no-untyped-call]
             for turn in engine.plays:
@@ -279,7 +280,7 @@ def test_a_game_costs_no_product_more_and_plays_alike(monkeypatch: pytest.Monkey
 
     (own, wanted), (quick, count) = played(False), played(True)
     assert count == wanted, "a gradient that nobody asked for"
-    # By the largest of all: the gradient of a bias before a normalisation is rounding alone.
+    # By the largest of all: the gradient of a bias before a normalization is rounding alone.
     largest = max(float(a.detach().abs().max()) for a in own if a is not None)
     for a, b in zip(own, quick, strict=True):
         assert (a is None) == (b is None)
@@ -289,6 +290,6 @@ def test_a_game_costs_no_product_more_and_plays_alike(monkeypatch: pytest.Monkey
 
 def test_a_run_leaves_torchs_own_layers_and_says_what_it_had(tmp_path) -> None:  # type: ignore[no-untyped-def]
     trained = zoo.train("vae", family="mlp", width=4, images=640, out=tmp_path / "run")
-    assert {type(m) for m in trained.networks.modules()} & {layers.Linear, layers.ConvTranspose2d} == set()
+    assert {type(m) for m in trained.networks.modules()} & {cpu.Linear, cpu.ConvTranspose2d} == set()
     assert '"quick_layers": {' in (tmp_path / "run" / "result.json").read_text().replace("\n", "")
     assert torch.equal(trained.sample(4, seed=0), zoo.load(tmp_path / "run").sample(4, seed=0))

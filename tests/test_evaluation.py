@@ -33,8 +33,8 @@ from zoo.evaluation import (
     reconstruction_mse,
     reference_moments,
 )
-from zoo.evaluation.classifier import grey, prepare
-from zoo.evaluation.precision import full_precision
+from zoo.evaluation.classifier import gray, prepare
+from zoo.evaluation.full_precision import full_precision
 
 RECORD = Path(__file__).parent.parent / "benchmarks" / "records" / "classifier-v1.json"
 MNIST = Path(os.environ.get("ZOO_DATA", "")) / "MNIST" / "raw"
@@ -278,11 +278,11 @@ def test_the_classifier_takes_any_picture(classifier: PinnedClassifier, shape: t
 
 def test_grey_is_pillows(classifier: PinnedClassifier) -> None:
     images = pictures(4, 3, 16)
-    for image, found in zip(images, grey(images), strict=True):
+    for image, found in zip(images, gray(images), strict=True):
         pillow = np.asarray(Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L"))
         assert np.array_equal(found[0].numpy(), pillow)
     alike = images[:, :1].expand(-1, 3, -1, -1)
-    assert torch.equal(grey(alike), images[:, :1])
+    assert torch.equal(gray(alike), images[:, :1])
 
 
 def test_features_do_not_depend_on_the_batch_or_the_training_precision(classifier: PinnedClassifier) -> None:
@@ -361,8 +361,8 @@ def test_a_protocol_survives_json() -> None:
     assert again.fingerprint == PROTOCOL.fingerprint
     with pytest.raises(ZooError, match="without seed"):
         Protocol.from_dict({k: v for k, v in PROTOCOL.to_dict().items() if k != "seed"})
-    with pytest.raises(ZooError, match="colour is unknown"):
-        Protocol.from_dict({**PROTOCOL.to_dict(), "colour": "red"})
+    with pytest.raises(ZooError, match="color is unknown"):
+        Protocol.from_dict({**PROTOCOL.to_dict(), "color": "red"})
 
 
 # Cached references

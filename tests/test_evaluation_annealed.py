@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.distributions import Bernoulli, Gaussian, Likelihood, Normal
+from zoo.distributions import BernoulliLikelihood, GaussianLikelihood, GaussianPosterior, Likelihood
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation import Density, annealed_log_likelihood, log_likelihood
 from zoo.evaluation.annealed import _anneal, _Pilot, temperatures
@@ -28,12 +28,12 @@ class Linear:
         return torch.distributions.MultivariateNormal(self.shift, cov).log_prob(x.flatten(1)).double()
 
     def likelihood(self, z: Tensor) -> Likelihood:
-        return Normal((z @ self.weight.T + self.shift).view(-1, 1, 2, 3), torch.tensor(self.sigma).log())
+        return GaussianLikelihood((z @ self.weight.T + self.shift).view(-1, 1, 2, 3), torch.tensor(self.sigma).log())
 
 
-def lost(x: Tensor) -> Gaussian:
+def lost(x: Tensor) -> GaussianPosterior:
     """An encoder that knows nothing, and is sure of it."""
-    return Gaussian(torch.full((len(x), 2), 3.0), torch.full((len(x), 2), -3.0))
+    return GaussianPosterior(torch.full((len(x), 2), 3.0), torch.full((len(x), 2), -3.0))
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ class Curved(nn.Module):
         for p in self.net.parameters():
             p.data.mul_(3)
 
-    def forward(self, z: Tensor) -> Bernoulli:
-        return Bernoulli(self.net(z).view(-1, 1, 3, 3))
+    def forward(self, z: Tensor) -> BernoulliLikelihood:
+        return BernoulliLikelihood(self.net(z).view(-1, 1, 3, 3))
 
 
 def test_ais_is_quadrature_on_a_curved_bernoulli_decoder() -> None:
@@ -93,7 +93,7 @@ def test_ais_is_quadrature_on_a_curved_bernoulli_decoder() -> None:
     prior = -0.5 * (grid.double().square() + math.log(2 * math.pi))
     exact = (log_x + prior).logsumexp(0) + math.log(16 / 4000)
     density = Density(
-        lambda x: Gaussian(torch.zeros(len(x), 1), torch.zeros(len(x), 1)), decoder, "Bernoulli, binarised"
+        lambda x: GaussianPosterior(torch.zeros(len(x), 1), torch.zeros(len(x), 1)), decoder, "Bernoulli, binarized"
     )
     torch.manual_seed(0)
     found = annealed_log_likelihood(density, x, steps=150, leapfrog=5)

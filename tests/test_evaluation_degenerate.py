@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.data import DataOptions, Dataset, Split, bundled_sources, load_dataset
-from zoo.distributions import Gaussian, Normal
+from zoo.distributions import GaussianLikelihood, GaussianPosterior
 from zoo.errors import ZooError
 from zoo.evaluation import Codes, Density, Extractor, PinnedClassifier, Scores, evaluate_images
 
@@ -184,8 +184,8 @@ def test_codes_that_say_nothing(digits: Dataset) -> None:
 def test_a_density_that_is_none(digits: Dataset) -> None:
     def density(log_std: float) -> Density:
         return Density(
-            posterior=lambda x: Gaussian(torch.zeros(len(x), 3), torch.zeros(len(x), 3)),
-            likelihood=lambda z: Normal(torch.zeros(len(z), 1, 8, 8), torch.tensor(log_std)),
+            posterior=lambda x: GaussianPosterior(torch.zeros(len(x), 3), torch.zeros(len(x), 3)),
+            likelihood=lambda z: GaussianLikelihood(torch.zeros(len(z), 1, 8, 8), torch.tensor(log_std)),
             observation="Gaussian",
         )
 

@@ -42,7 +42,7 @@ def test_the_frechet_term_takes_no_more_than_twice_its_yardstick(record: dict[st
 def test_the_sensitivity_table_is_the_recorded_one() -> None:
     sensitivity = json.loads((ROOT / "benchmarks/records/sensitivity.json").read_text(encoding="utf-8"))
     assert sensitivity["not_monotone"] == []
-    shown = [name for name in sensitivity["clean"] if name != "memorisation ratio"]
+    shown = [name for name in sensitivity["clean"] if name != "memorization ratio"]
     rows = [line for line in DOCS.splitlines() if line.startswith("| ") and line.count("|") == len(shown) + 3]
     assert len(rows) == 2 + 5 * 5  # its head, what was not damaged, and five kinds at five strengths
     for name, scores in sensitivity["scores"].items():

@@ -1,4 +1,4 @@
-"""Inception must be torch-fidelity's, and the faults of its neighbours must be known on the day that they go.
+"""Inception must be torch-fidelity's, and the faults of its neighbors must be known on the day that they go.
 
 Its weights here are random, in torch-fidelity's file format: the graph and the preparation are what is tested.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from zoo.data import to_uint8
 from zoo.errors import ZooError
-from zoo.evaluation import Extractor, Inception, PinnedClassifier, inception, memorisation, score_name
+from zoo.evaluation import Extractor, Inception, PinnedClassifier, inception, memorization, score_name
 from zoo.evaluation.distances import nearest
 
 
@@ -92,8 +92,8 @@ def test_inception_is_torch_fidelitys_on_photographs(
 
 
 def test_grey_is_replicated_and_the_rules_are_recorded(random_inception: Inception) -> None:
-    grey = photographs(28, 1)[:1]
-    torch.testing.assert_close(random_inception(grey), random_inception(grey.repeat(1, 3, 1, 1)), rtol=0, atol=0)
+    gray = photographs(28, 1)[:1]
+    torch.testing.assert_close(random_inception(gray), random_inception(gray.repeat(1, 3, 1, 1)), rtol=0, atol=0)
     assert "299x299" in random_inception.resize
     assert "antialias=False" in random_inception.resize
     assert "replicated" in random_inception.channels
@@ -276,7 +276,7 @@ def test_torchmetrics_mifid_still_takes_copies_for_originals() -> None:
         "torchmetrics' MiFID asks in the right direction now: drop what docs and copies.py say of it, and this test"
     )
     others = torch.randn(200, 12, generator=random)
-    assert memorisation(y, x, nearest(others, x)[0]).probability == 1
+    assert memorization(y, x, nearest(others, x)[0]).probability == 1
 
 
 def test_torchmetrics_kid_and_mifid_still_keep_every_feature() -> None:

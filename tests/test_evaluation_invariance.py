@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import zoo
 from zoo.data import DataOptions, Dataset, bundled_sources, load_dataset
 from zoo.evaluation import Moments, PinnedClassifier, Reference, evaluate_images, frechet_distance, kid, prdc
-from zoo.evaluation.kept import Kept
-from zoo.run.abilities import codes_of, density_of
+from zoo.evaluation.sample_buffer import Kept
+from zoo.run.evaluation_inputs import make_codes, make_density
 from zoo.run.scoring import Scorer
 from zoo.run.trained import bind, load, make_networks
 
@@ -146,7 +146,7 @@ def test_codes_are_drawn_on_the_cpu_wherever_the_networks_are(digits: Dataset) -
 
 def test_draws_of_posterior_and_prior_are_the_cpus(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = load(runs / "vae")
-    codes, density = codes_of(trained), density_of(trained)
+    codes, density = make_codes(trained), make_density(trained)
     assert codes is not None
     assert codes.draw is not None
     assert density is not None

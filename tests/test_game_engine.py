@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import zoo
 from zoo import Turn, UsageError, ZooError
 from zoo.engine import Engine, Stream
-from zoo.game import rows_of, term_names
+from zoo.game import player_groups, term_names
 from zoo.interfaces import Networks
 from zoo.registry import registry
 
@@ -132,7 +132,7 @@ def _vae_by_hand(before: Networks, x: Tensor, likelihood: str) -> Iterator[tuple
 def _assert_gradients(engine: Engine, by_hand: Iterator[tuple[str, nn.Module]]) -> None:
     seen = set()
     for name, twin in by_hand:
-        # A bias before a normalisation has only rounding noise for a gradient: errors are measured by the largest.
+        # A bias before a normalization has only rounding noise for a gradient: errors are measured by the largest.
         largest = max(float(p.grad.abs().max()) for p in twin.parameters() if p.grad is not None)
         assert largest > 1e-4, f"{name}: a gradient of nothing would prove nothing"
         for key, ours in engine.networks[name].named_parameters():
@@ -149,7 +149,7 @@ def _assert_gradients(engine: Engine, by_hand: Iterator[tuple[str, nn.Module]]) 
 @pytest.mark.parametrize("fakes", ["both", "prior", "reconstruction"])
 def test_vaegan_gradients_are_those_of_algorithm_1(fakes: str, saturating: bool) -> None:
     engine = _engine("vaegan", fakes=fakes, saturating=saturating, gamma=0.3)
-    # A few steps first: at initialisation much is nearly zero, and stale gradients and moments could not show.
+    # A few steps first: at initialization much is nearly zero, and stale gradients and moments could not show.
     for _ in range(3):
         engine.step()
     before = copy.deepcopy(engine.networks)
@@ -237,8 +237,8 @@ class Toy(zoo.Objective):
     """Whatever game a test needs."""
 
     game: tuple[Turn, ...] = ()
-    rule: zoo.Optimiser = zoo.SGD(lr=0.1, momentum=0.0)
-    rules: Mapping[str, zoo.Optimiser] = attrs.field(factory=dict, kw_only=True, hash=False)
+    rule: zoo.Optimizer = zoo.SGD(lr=0.1, momentum=0.0)
+    rules: Mapping[str, zoo.Optimizer] = attrs.field(factory=dict, kw_only=True, hash=False)
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {}
@@ -246,7 +246,7 @@ class Toy(zoo.Objective):
     def turns(self) -> tuple[Turn, ...]:
         return self.game
 
-    def optimiser(self, network: str, turn: str) -> zoo.Optimiser:
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         return self.rules.get(f"{turn}/{network}", self.rule)
 
 
@@ -299,7 +299,7 @@ def test_turns_of_one_step_see_the_same_batch() -> None:
 
 
 def test_weights_multiply_terms_and_a_row_sums_them() -> None:
-    # a minimises 2·a² − 3·a·b: its gradient is 4a − 3b = −1; b minimises ½·a·b: its is ½a = 1.
+    # a minimizes 2·a² − 3·a·b: its gradient is 4a − 3b = −1; b minimizes ½·a·b: its is ½a = 1.
     engine = _toy(
         Turn(
             {"a": {"square": 2.0, "ab": -3.0}, "b": {"ab": 0.5, "square": 0.0}},
@@ -310,7 +310,7 @@ def test_weights_multiply_terms_and_a_row_sums_them() -> None:
     assert _weights(engine) == [2.1, 2.9, 5.0]
 
 
-def test_who_is_not_in_a_turn_does_not_move_nor_does_its_optimisers_state() -> None:
+def test_who_is_not_in_a_turn_does_not_move_nor_does_its_optimizers_state() -> None:
     between: list[dict[str, Tensor]] = []
 
     def terms(net: Networks, x: Tensor) -> Mapping[str, Tensor]:
@@ -337,7 +337,7 @@ def test_who_is_not_in_a_turn_does_not_move_nor_does_its_optimisers_state() -> N
         assert not [k for k in changed if f"{held}.w" in k]
 
 
-def test_a_network_that_plays_in_two_turns_has_an_optimiser_in_each() -> None:
+def test_a_network_that_plays_in_two_turns_has_an_optimizer_in_each() -> None:
     engine = _toy(
         Turn({"a": {"t": 1}}, lambda net, x: {"t": net.a.w}, name="one"),
         Turn({"a": {"t": 1}}, lambda net, x: {"t": -net.a.w}, name="two"),
@@ -394,7 +394,7 @@ def test_read_gives_the_mean_of_each_term_since_the_last_reading() -> None:
     assert engine.read() == {}, "nothing was played since"
 
 
-def test_terms_that_nobody_minimises_are_still_reported() -> None:
+def test_terms_that_nobody_minimizes_are_still_reported() -> None:
     turn = Turn({"a": {"w": 1}}, lambda net, x: {"w": net.a.w, "watched": 2 * net.b.w})
     engine = _toy(turn)
     engine.step()
@@ -444,7 +444,7 @@ def test_networks_with_equal_rows_share_one_backward_pass(
 
 
 def test_rows_are_equal_by_what_they_say_not_by_how() -> None:
-    rows = rows_of({"a": {"t": 1, "s": 2}, "b": {"s": 2.0, "t": 1.0, "u": 0}, "c": {"t": 1}})
+    rows = player_groups({"a": {"t": 1, "s": 2}, "b": {"s": 2.0, "t": 1.0, "u": 0}, "c": {"t": 1}})
     assert [row.networks for row in rows] == [("a", "b"), ("c",)]
 
 
@@ -453,8 +453,8 @@ def test_rows_are_equal_by_what_they_say_not_by_how() -> None:
     [
         ({"critic": {"t": 1}}, "player 'critic' is no network of the model (a, b, c)"),
         ({"a": {"loss": 1}}, "no term 'loss' for its players; terms: t"),
-        ({"a": {"t": 1}, "b": {}}, "a player has no term to minimise"),
-        ({"a": {"t": 0.0}}, "a player has no term to minimise"),
+        ({"a": {"t": 1}, "b": {}}, "a player has no term to minimize"),
+        ({"a": {"t": 0.0}}, "a player has no term to minimize"),
     ],
 )
 def test_a_table_that_cannot_be_played_is_named(players: dict[str, dict[str, float]], message: str) -> None:
@@ -497,7 +497,7 @@ def test_a_run_that_diverges_is_told_with_the_term_and_the_step(bad: float) -> N
         (zoo.RMSprop(lr=0.1, alpha=0.75, weight_decay=1.0), 2 - 0.1 * 6 / math.sqrt(0.25 * 36), None),
     ],
 )
-def test_optimisers_by_hand(rule: zoo.Optimiser, first: float, second: float | None) -> None:
+def test_optimizers_by_hand(rule: zoo.Optimizer, first: float, second: float | None) -> None:
     engine = _toy(Turn({"a": {"t": 1}}, lambda net, x: {"t": net.a.w**2}), rule=rule)
     engine.step()
     assert engine.networks.a.w.item() == pytest.approx(first, rel=1e-6)
@@ -523,7 +523,7 @@ class Bowl(nn.Module):
         return (self.w**2).sum() + (self.v**4).sum()
 
 
-def _bowls(rule: zoo.Optimiser, gate: Callable[[int], Mapping[str, Tensor]] | None) -> Engine:
+def _bowls(rule: zoo.Optimizer, gate: Callable[[int], Mapping[str, Tensor]] | None) -> Engine:
     count = iter(range(1000))
     turn = Turn(
         {"a": {"a": 1}, "b": {"b": 1}},
@@ -534,7 +534,7 @@ def _bowls(rule: zoo.Optimiser, gate: Callable[[int], Mapping[str, Tensor]] | No
 
 
 def _of(engine: Engine, network: str) -> dict[str, Tensor]:
-    """A network's weights and optimiser state, by names that do not depend on how networks were grouped."""
+    """A network's weights and optimizer state, by names that do not depend on how networks were grouped."""
     state = engine.state()
     found = {k: v for k, v in state.items() if k.startswith(f"net/{network}.")}
     return found | {
@@ -550,7 +550,7 @@ def _assert_same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: type(r).__name__)
-def test_a_closed_gate_holds_weights_moments_and_step_count_bit_for_bit(rule: zoo.Optimiser) -> None:
+def test_a_closed_gate_holds_weights_moments_and_step_count_bit_for_bit(rule: zoo.Optimizer) -> None:
     engine = _bowls(rule, lambda i: {"a": torch.tensor(i < 2), "b": torch.tensor(True)})
     engine.step()
     engine.step()
@@ -563,12 +563,12 @@ def test_a_closed_gate_holds_weights_moments_and_step_count_bit_for_bit(rule: zo
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: type(r).__name__)
 @pytest.mark.parametrize("pattern", ["TTTT", "TFTFT", "FTT", "FFFTFTTF"])
-def test_a_held_step_leaves_no_trace_from_the_first_step_on(rule: zoo.Optimiser, pattern: str) -> None:
+def test_a_held_step_leaves_no_trace_from_the_first_step_on(rule: zoo.Optimizer, pattern: str) -> None:
     # In its bowl a network does not know how often it was held: it must be where as many free steps would bring it.
     gated = _bowls(rule, lambda i: {"a": torch.tensor(pattern[i] == "T")})
     free = _bowls(rule, None)
     for _ in pattern:
-        torch.full((64,), math.nan)  # what uninitialised memory may hold
+        torch.full((64,), math.nan)  # what uninitialized memory may hold
         gated.step()
     for _ in range(pattern.count("T")):
         free.step()
@@ -579,7 +579,7 @@ def test_a_held_step_leaves_no_trace_from_the_first_step_on(rule: zoo.Optimiser,
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: type(r).__name__)
-def test_a_network_that_a_gate_stops_mentioning_is_free_again(rule: zoo.Optimiser) -> None:
+def test_a_network_that_a_gate_stops_mentioning_is_free_again(rule: zoo.Optimizer) -> None:
     gated = _bowls(rule, lambda i: {} if i else {"a": torch.tensor(False)})
     free = _bowls(rule, None)
     gated.step()
@@ -589,7 +589,7 @@ def test_a_network_that_a_gate_stops_mentioning_is_free_again(rule: zoo.Optimise
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: type(r).__name__)
-def test_gates_hold_a_network_some_of_whose_weights_get_their_first_gradient_late(rule: zoo.Optimiser) -> None:
+def test_gates_hold_a_network_some_of_whose_weights_get_their_first_gradient_late(rule: zoo.Optimizer) -> None:
     class Late(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -668,7 +668,7 @@ def test_a_resumed_engine_goes_on_to_the_same_bits(model: str, options: dict[str
 
 
 @pytest.mark.parametrize("rule", [attrs.evolve(r, lr=0.005) for r in RULES], ids=lambda r: type(r).__name__)
-def test_every_optimiser_is_resumed_in_every_turn(rule: zoo.Optimiser) -> None:
+def test_every_optimizer_is_resumed_in_every_turn(rule: zoo.Optimizer) -> None:
     def made() -> Engine:
         noisy = Turn(
             {"a": {"t": 1}, "b": {"t": 2}},
@@ -813,7 +813,7 @@ def test_a_step_reads_nothing_back_to_the_host(model: str, options: dict[str, An
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: type(r).__name__)
-def test_a_gated_step_reads_nothing_back_whatever_the_optimiser(rule: zoo.Optimiser) -> None:
+def test_a_gated_step_reads_nothing_back_whatever_the_optimizer(rule: zoo.Optimizer) -> None:
     allowed = [torch.tensor(v) for v in (True, False, True)]
     engine = _bowls(rule, lambda i: {"a": allowed[i]})
     with NoSync():
@@ -838,20 +838,20 @@ def test_bf16_computes_networks_in_half_and_keeps_weights_and_losses_in_single()
 
 def test_a_gradient_in_another_memory_layout_than_its_parameter_moves_it_by_the_same_numbers() -> None:
     """Fused kernels walk through memory: unmatched layouts would pair each weight with another's gradient."""
-    from zoo.engine.update import Update, laid_out_as
+    from zoo.engine.gated_optimizer import GatedOptimizer, match_layout
 
     moved = []
     for layout in (torch.contiguous_format, torch.channels_last):
         torch.manual_seed(0)
         weight = nn.Parameter(torch.randn(3, 4, 3, 3).to(memory_format=layout))
         gradient = torch.randn(3, 4, 3, 3)
-        update = Update(zoo.Adam(lr=0.1), {"w": weight}, torch.device("cpu"))
+        update = GatedOptimizer(zoo.Adam(lr=0.1), {"w": weight}, torch.device("cpu"))
         for _ in range(3):
-            weight.grad = laid_out_as(weight, gradient * weight.detach())
+            weight.grad = match_layout(weight, gradient * weight.detach())
             update.step()
         state = {k: v.contiguous() for k, v in update.state().items()}
         update.load_state(state)  # as a checkpoint brings it: contiguous
-        weight.grad = laid_out_as(weight, gradient)
+        weight.grad = match_layout(weight, gradient)
         update.step()
         moved.append(weight.detach().contiguous())
     torch.testing.assert_close(moved[0], moved[1], rtol=0, atol=0)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from results_by_hand import failure, metrics, png, protocol, result, write, write_rows
 
 from zoo.leaderboard import build, to_html, to_json, to_markdown
-from zoo.leaderboard.figures import plus_minus
 from zoo.leaderboard.intervals import Summary, ranks, summary, t_quantile
+from zoo.leaderboard.number_format import plus_minus
 
 FORMS = (to_markdown, to_json, to_html)
 
@@ -235,8 +235,8 @@ def test_a_failure_that_no_table_fits_is_left_out(tmp_path):
 def test_below_the_floor_is_a_warning(tmp_path):
     write_rows(tmp_path, {"copy": [0.4, 0.6], "vae": [10.0, 11.0]})
     assert [row.below_floor for row in only(tmp_path).rows] == [1, 0]
-    assert "1 of 2 seeds below the floor: a bug or memorisation" in to_markdown(board(tmp_path))
-    assert "1 of 2 below the floor: a bug or memorisation" in to_html(board(tmp_path))
+    assert "1 of 2 seeds below the floor: a bug or memorization" in to_markdown(board(tmp_path))
+    assert "1 of 2 below the floor: a bug or memorization" in to_html(board(tmp_path))
 
 
 # ---- protocols
@@ -296,7 +296,7 @@ def test_a_protocol_that_was_tampered_with_is_refused(tmp_path):
 def test_the_fingerprint_is_the_one_that_a_real_run_writes(runs, tmp_path):
     found = build([runs])
     assert {row.model for group in found.groups for row in group.rows} == {"vae", "blind"}
-    assert [left.path for left in found.left_out] == ["colour"]
+    assert [left.path for left in found.left_out] == ["color"]
     assert "was not scored" in found.left_out[0].reason
     stored = json.loads((runs / "vae" / "result.json").read_text())["fingerprint"]
     assert found.groups[0].fingerprint == stored
@@ -405,7 +405,7 @@ def test_the_json_says_what_the_tables_say(tmp_path):
     found = json.loads(to_json(board(tmp_path)))
     assert found["format"] == 1
     assert list(found) == sorted(found)
-    first = found["groups"][0]
+    first = next(g for g in found["groups"] if g["protocol"]["n_generated"] == 1000)
     assert first["protocol"]["n_generated"] == 1000
     vae = next(row for row in first["rows"] if row["model"] == "vae")
     assert vae["plugin"] == {"name": "vae", "package": "latent-zoo", "version": "0.1.0"}

@@ -43,7 +43,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(3):
         folder = root / "vae" / f"seed{seed}"
         metrics(folder / "metrics.jsonl")
-        for name in ("samples", "reconstructions", "interpolations", "neighbours", "class_samples"):
+        for name in ("samples", "reconstructions", "interpolations", "neighbors", "class_samples"):
             png(folder / f"{name}.png", 582, 582)
     write(root / "gan" / "seed9", failure("gan", 9))
     write_rows(root / "n", {"vae": [3.0]}, measured=protocol(n_generated=7))
@@ -179,8 +179,8 @@ def test_an_open_row_follows_its_row_when_the_table_is_sorted(opened):
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
 def test_it_is_light_or_dark_as_the_system_says_until_the_reader_does(opened, size):
     def luminance(page: Any) -> int:
-        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        return sum(map(int, re.findall(r"\d+", colour)[:3]))
+        color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", color)[:3]))
 
     light, dark = opened(size, color_scheme="light"), opened(size, color_scheme="dark")
     assert luminance(dark) < 150 < 600 < luminance(light)
@@ -196,13 +196,13 @@ def contrast(page: Any, selector: str) -> float:
         """(selector) => {
           const parse = (c) => c.match(/[\\d.]+/g).map(Number);
           const node = document.querySelector(selector);
-          let back = node, colour;
-          do { colour = parse(getComputedStyle(back).backgroundColor); back = back.parentElement; }
-          while (colour.length === 4 && colour[3] === 0 && back);
+          let back = node, color;
+          do { color = parse(getComputedStyle(back).backgroundColor); back = back.parentElement; }
+          while (color.length === 4 && color[3] === 0 && back);
           const luminance = ([r, g, b]) => [r, g, b].map((v) => v / 255)
             .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
             .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-          const [a, b] = [luminance(parse(getComputedStyle(node).color)), luminance(colour)].sort((x, y) => y - x);
+          const [a, b] = [luminance(parse(getComputedStyle(node).color)), luminance(color)].sort((x, y) => y - x);
           return (a + 0.05) / (b + 0.05);
         }""",
         selector,

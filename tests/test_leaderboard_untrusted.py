@@ -22,7 +22,7 @@ from results_by_hand import failure, metrics, png, result, write
 from zoo.leaderboard import build, to_html, to_json, to_markdown
 from zoo.leaderboard.commands import checked
 from zoo.leaderboard.markdown import escaped
-from zoo.leaderboard.pictures import pictures
+from zoo.leaderboard.thumbnails import pictures
 from zoo.leaderboard.untrusted import RefusedError, name, note
 
 NASTY = [
@@ -380,7 +380,7 @@ def test_only_ordinary_files_of_the_runs_own_folder_are_opened(tmp_path):
     secret = png(tmp_path / "secret.png")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "samples.png").symlink_to(secret)
-    os.mkfifo(tmp_path / "run" / "neighbours.png")
+    os.mkfifo(tmp_path / "run" / "neighbors.png")
     (tmp_path / "run" / "reconstructions.png").mkdir()
     png(tmp_path / "run" / "other.png")
     assert pictures(run_with(tmp_path), 50_000) == {}

@@ -1,4 +1,4 @@
-"""KID, precision, recall, density, coverage and memorisation against oracles, by hand, and at their edges."""
+"""KID, precision, recall, density, coverage and memorization against oracles, by hand, and at their edges."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from zoo.errors import ZooError
 from zoo.evaluation import distances as of_distances
-from zoo.evaluation import kid, memorisation, prdc
-from zoo.evaluation.distances import kth_neighbour, nearest, squared_blocks, squared_pixel_blocks
-from zoo.evaluation.kept import Kept, drawn
+from zoo.evaluation import kid, memorization, prdc
+from zoo.evaluation.distances import kth_neighbor, nearest, squared_blocks, squared_pixel_blocks
+from zoo.evaluation.sample_buffer import Kept, drawn
 
 
 def gaussian(n: int, d: int, seed: int = 0, shift: float = 3.0) -> Tensor:
@@ -48,7 +48,7 @@ def test_distances_are_those_of_all_pairs_whatever_the_blocks() -> None:
     torch.testing.assert_close(distance, wanted.min(1).values, rtol=1e-12, atol=0)
     assert torch.equal(index, wanted.argmin(1))
     radii = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").sort(1).values[:, 3]
-    torch.testing.assert_close(kth_neighbour(x, 3).sqrt(), radii, rtol=1e-9, atol=0)
+    torch.testing.assert_close(kth_neighbor(x, 3).sqrt(), radii, rtol=1e-9, atol=0)
 
 
 def test_distances_far_from_zero_keep_their_digits_and_copies_are_at_zero() -> None:
@@ -148,13 +148,13 @@ def test_prdc_is_that_of_its_authors(n: int, m: int, d: int, k: int) -> None:
         found = prdc(x, y, k=k)
         for name, value in wanted.items():
             assert getattr(found, name) == pytest.approx(value, rel=1e-12), name
-        assert prdc(x, y, k=k, radii=kth_neighbour(x, k)) == found
+        assert prdc(x, y, k=k, radii=kth_neighbor(x, k)) == found
         order = torch.randperm(m, generator=torch.Generator().manual_seed(0))
         assert prdc(x, y[order], k=k) == found
 
 
 def test_prdc_of_a_set_to_itself() -> None:
-    # Each real ball of k = 5 holds itself and 4 more; the fifth neighbour lies on its rim, which is outside.
+    # Each real ball of k = 5 holds itself and 4 more; the fifth neighbor lies on its rim, which is outside.
     found = prdc(gaussian(200, 8), gaussian(200, 8))
     assert (found.precision, found.recall, found.density, found.coverage) == (1, 1, 1, 1)
 
@@ -175,51 +175,51 @@ def test_prdc_at_its_edges() -> None:
         prdc(x, torch.cat([x[:9], torch.full((1, 8), torch.inf)]))
 
 
-# Memorisation
+# Memorization
 
 
-def test_memorisation_tells_copies_from_new_images_in_the_right_direction() -> None:
+def test_memorization_tells_copies_from_new_images_in_the_right_direction() -> None:
     train, test, new = gaussian(2000, 8), gaussian(1000, 8, seed=1), gaussian(1000, 8, seed=2)
     t = nearest(test, train)[0]
-    fair = memorisation(new, train, t)
+    fair = memorization(new, train, t)
     assert fair.probability == pytest.approx(0.5, abs=0.03)
     assert fair.ratio == pytest.approx(1, abs=0.05)
     assert fair.near_copies == pytest.approx(0.01, abs=0.01)
-    copies = memorisation(train[:500], train, t)
+    copies = memorization(train[:500], train, t)
     assert (copies.probability, copies.ratio, copies.near_copies) == (1, 0, 1)
     assert torch.equal(copies.indices, torch.arange(500))
     # What MiFID's reversed arguments miss: two images copied again and again, most training images far from them.
-    few = memorisation(train[:2].repeat(100, 1), train, t)
+    few = memorization(train[:2].repeat(100, 1), train, t)
     assert (few.probability, few.near_copies) == (1, 1)
-    some = memorisation(torch.cat([train[:50], new[50:]]), train, t)  # 5 % of copies
+    some = memorization(torch.cat([train[:50], new[50:]]), train, t)  # 5 % of copies
     assert some.near_copies == pytest.approx(fair.near_copies + 0.05, abs=0.01)
-    noise = memorisation(new + 20, train, t)
+    noise = memorization(new + 20, train, t)
     assert (noise.probability, noise.near_copies) == (0, 0)
     assert noise.ratio is not None
     assert noise.ratio > 5
 
 
-def test_memorisation_by_hand_with_ties() -> None:
+def test_memorization_by_hand_with_ties() -> None:
     train = torch.tensor([[0.0], [10.0]])
     # g = 1, 2, 0; t = 1, 3: g < t in 1 + 1 + 2 pairs of 6, equal in 1.
-    found = memorisation(torch.tensor([[1.0], [8.0], [0.0]]), train, torch.tensor([1.0, 3.0]))
+    found = memorization(torch.tensor([[1.0], [8.0], [0.0]]), train, torch.tensor([1.0, 3.0]))
     assert found.probability == pytest.approx((1 + 1 + 2 + 0.5) / 6)
     assert found.ratio == pytest.approx(1 / 2)
     assert found.near_copies == pytest.approx(2 / 3)
     assert found.indices.tolist() == [0, 1, 0]
 
 
-def test_memorisation_at_its_edges() -> None:
+def test_memorization_at_its_edges() -> None:
     x = gaussian(50, 4)
-    same = memorisation(x, x, torch.zeros(9))  # the test images are training images: nothing to measure by
+    same = memorization(x, x, torch.zeros(9))  # the test images are training images: nothing to measure by
     assert (same.probability, same.ratio) == (0.5, None)
-    assert memorisation(x[:1], x[:1], torch.tensor([1.0])).probability == 1
-    constant = memorisation(torch.ones(5, 4), torch.ones(6, 4), torch.zeros(3))
+    assert memorization(x[:1], x[:1], torch.tensor([1.0])).probability == 1
+    constant = memorization(torch.ones(5, 4), torch.ones(6, 4), torch.zeros(3))
     assert (constant.probability, constant.ratio, constant.near_copies) == (0.5, None, 1)
     with pytest.raises(ZooError, match="hold NaN"):
-        memorisation(x * torch.nan, x, torch.ones(3))
+        memorization(x * torch.nan, x, torch.ones(3))
     with pytest.raises(ZooError, match="test distances: 0 vectors"):
-        memorisation(x, x, torch.ones(0))
+        memorization(x, x, torch.ones(0))
 
 
 # What is kept

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from zoo.data import DataOptions, Dataset, Split, bundled_sources, load_dataset, to_uint8, to_unit
-from zoo.distributions import Gaussian, Normal
+from zoo.data import DataOptions, Dataset, Split, bundled_sources, from_uint8, load_dataset, to_uint8
+from zoo.distributions import GaussianLikelihood, GaussianPosterior
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation import (
     Codes,
@@ -69,13 +69,13 @@ class Counting(Extractor):
 
 BASIS = torch.linalg.qr(torch.randn(64, 4, generator=torch.Generator().manual_seed(0))).Q
 CODES = Codes(
-    encode=lambda x: to_unit(x).flatten(1) @ BASIS,
+    encode=lambda x: from_uint8(x).flatten(1) @ BASIS,
     decode=lambda z: to_uint8((z @ BASIS.T).view(-1, 1, 8, 8)),
     prior=lambda n: torch.randn(n, 4),
 )
 DENSITY = Density(
-    posterior=lambda x: Gaussian(x.flatten(1) @ BASIS, torch.zeros(len(x), 4)),
-    likelihood=lambda z: Normal((z @ BASIS.T).view(-1, 1, 8, 8), torch.tensor(-0.5)),
+    posterior=lambda x: GaussianPosterior(x.flatten(1) @ BASIS, torch.zeros(len(x), 4)),
+    likelihood=lambda z: GaussianLikelihood((z @ BASIS.T).view(-1, 1, 8, 8), torch.tensor(-0.5)),
     observation="Gaussian",
 )
 
@@ -104,13 +104,13 @@ def test_full_holds_quick_and_every_score_and_its_meaning(digits: Dataset) -> No
     for name, value in found.values.items():
         assert metric_of(name).help, name
         assert np.isfinite(value), name
-    assert found.values["memorisation"] == 1  # these are training images
+    assert found.values["memorization"] == 1  # these are training images
     assert found.values["near copies"] == 1
     assert found.values["reconstruction FD-classifier"] == pytest.approx(0, abs=1e-4)
     assert 0.3 < found.values["linear probe accuracy"] < 0.9
     assert found.values["active units"] == 4
-    assert found.neighbours is not None
-    assert torch.equal(draws[found.neighbours.indices], found.neighbours.images)
+    assert found.neighbors is not None
+    assert torch.equal(draws[found.neighbors.indices], found.neighbors.images)
     json.dumps(found.to_dict(), allow_nan=False)
     again = evaluate(lambda n: draws[torch.randint(1297, (n,))], digits, pinned, n=400, **more)
     assert again.values == found.values
@@ -171,9 +171,9 @@ def test_degenerate_pictures_have_scores_or_a_clear_error(digits: Dataset) -> No
         score(one[:5], digits, Counting())
     with pytest.raises(UsageError, match="must be 'quick' or 'full'"):
         evaluate_images([one], digits, Counting(), 40, metrics="all")  # type: ignore[arg-type]
-    grey = Dataset("grey", Split(digits.train.images), Split(one.clone()))
+    gray = Dataset("gray", Split(digits.train.images), Split(one.clone()))
     with pytest.raises(ZooError, match="at distance 0"):
-        score(one, grey, Counting())
+        score(one, gray, Counting())
 
     class Sick(Counting):
         name = "sick"
@@ -195,8 +195,8 @@ def test_the_protocols_words_are_the_constants() -> None:
         return [float(x) for x in re.findall(r"\d+\.?\d*", protocol.METRICS[name])]
 
     assert numbers("kid") == [1, kernel.SUBSETS, kernel.SIZE, kernel.SEED]
-    assert numbers("prdc") == [balls.NEIGHBOURS, balls.CAP, 0]
-    assert numbers("memorisation") == [balls.CAP, 100 * copies.QUANTILE]
+    assert numbers("prdc") == [balls.NEIGHBORS, balls.CAP, 0]
+    assert numbers("memorization") == [balls.CAP, 100 * copies.QUANTILE]
     low, high = legacy.BANDWIDTHS[0], legacy.BANDWIDTHS[-1]
     assert numbers("parzen") == [0, 1, low, high, len(legacy.BANDWIDTHS), full.VALIDATION, 0]
     assert numbers("probe") == [1, of_codes.PROBE_CAP, 0]
@@ -239,10 +239,10 @@ def test_eval_repeats_the_runs_scores_and_adds_to_them(cli: Command, runs: Path,
     assert {k: found["scores"][k] for k in result["scores"]} == result["scores"]
     assert found["fingerprint"] == result["fingerprint"]
     assert found["metrics"] == "full"
-    assert found["scores"]["log-likelihood (Bernoulli, binarised)"] < 0
+    assert found["scores"]["log-likelihood (Bernoulli, binarized)"] < 0
     assert found["scores"]["MMD to prior"] is not None
-    assert (tmp_path / "full-neighbours.png").is_file()
-    for part in ("KID-classifier", "memorisation ratio", "fingerprint", "100 subsets"):
+    assert (tmp_path / "full-neighbors.png").is_file()
+    for part in ("KID-classifier", "memorization ratio", "fingerprint", "100 subsets"):
         assert part in done.out
     assert cli("compare", runs / "vae", tmp_path / "full.json").status == 0
 
@@ -256,7 +256,7 @@ def test_eval_adds_the_likelihood_by_annealing_where_asked(
     done = cli("eval", runs / "vae", "--ais", "3", "--out", tmp_path / "ais.json")
     assert done.status == 0, done.err
     found = json.loads((tmp_path / "ais.json").read_text())
-    name = "log-likelihood (Bernoulli, binarised; AIS, 1000 steps, 16 chains, 3 images)"
+    name = "log-likelihood (Bernoulli, binarized; AIS, 1000 steps, 16 chains, 3 images)"
     assert found["scores"][name] < 0
     assert found["scores"][f"{name} standard error"] > 0
     assert "annealed" in metric_of(name).help
@@ -305,7 +305,7 @@ def test_compare_sets_runs_side_by_side_or_says_why_not(cli: Command, runs: Path
     assert cli("eval", runs / "vae", "-n", "300", "--metrics", "quick").status == 0
     assert (runs / "vae" / "eval-classifier.json").is_file()
     cli("compare", runs / "vae", runs / "blind", "--extractor", "classifier").refused(1, "n_generated: 300 against 200")
-    cli("compare", runs / "vae", runs / "colour").refused(1, "was not scored", "zoo eval")
+    cli("compare", runs / "vae", runs / "color").refused(1, "was not scored", "zoo eval")
     cli("compare", runs / "vae", runs / "nowhere").refused(2, "is not a run folder")
     cli("compare", runs / "vae", runs / "blind", "--extractor", "inception").refused(2, "zoo eval", "makes it")
     for run in ("vae", "blind"):

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from zoo.distributions import Gaussian, Normal
+from zoo.distributions import GaussianLikelihood, GaussianPosterior
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation import (
     ClassifierScore,
@@ -61,7 +61,7 @@ def test_the_probes_are_scikit_learns(labelled: tuple[Tensor, Tensor, Tensor, Te
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, tol=1e-8)).fit(x, y)
     assert linear_probe(*labelled) == pytest.approx(probe.score(u, v), abs=2 / len(v))
     assert 0.5 < linear_probe(*labelled) < 0.95
-    # Pixels are integers, so neighbours tie: a touch of noise settles for both which comes first.
+    # Pixels are integers, so neighbors tie: a touch of noise settles for both which comes first.
     a, b = x + 1e-3 * normal(*x.shape).numpy(), u
     found = knn_accuracy(torch.from_numpy(a), labelled[1], torch.from_numpy(b), labelled[3])
     for k, value in zip((1, 5), found, strict=True):
@@ -146,14 +146,14 @@ class Linear:
         cov = self.weight @ self.weight.T + self.sigma**2 * torch.eye(d)
         return torch.distributions.MultivariateNormal(self.shift, cov).log_prob(x.flatten(1))
 
-    def posterior(self, x: Tensor, inflate: float = 1.0, off: float = 0.0) -> Gaussian:
+    def posterior(self, x: Tensor, inflate: float = 1.0, off: float = 0.0) -> GaussianPosterior:
         """The diagonal of the exact one; exact for orthogonal columns."""
         precision = self.weight.square().sum(0) / self.sigma**2 + 1
         mean = ((x.flatten(1) - self.shift) @ self.weight) / self.sigma**2 / precision
-        return Gaussian(mean + off, (inflate / precision).log().expand_as(mean))
+        return GaussianPosterior(mean + off, (inflate / precision).log().expand_as(mean))
 
-    def likelihood(self, z: Tensor) -> Normal:
-        return Normal((z @ self.weight.T + self.shift).view(-1, 1, 2, 3), torch.tensor(self.sigma).log())
+    def likelihood(self, z: Tensor) -> GaussianLikelihood:
+        return GaussianLikelihood((z @ self.weight.T + self.shift).view(-1, 1, 2, 3), torch.tensor(self.sigma).log())
 
 
 @pytest.fixture
@@ -212,16 +212,16 @@ def test_a_likelihood_that_is_none_is_refused(ppca: Linear) -> None:
 
 
 def test_what_is_observed_is_what_its_name_says() -> None:
-    grey = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3).expand(4000, 1, 1, 3)
-    drawn = observed(grey, "Bernoulli, binarised")
+    gray = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3).expand(4000, 1, 1, 3)
+    drawn = observed(gray, "Bernoulli, binarized")
     assert set(drawn.unique().tolist()) == {-1.0, 1.0}
     assert (drawn == 1).double().mean(0).flatten().tolist() == [0, pytest.approx(0.2, abs=0.02), 1]
-    assert torch.equal(drawn, observed(grey, "Bernoulli, binarised"))
-    assert not torch.equal(drawn, observed(grey, "Bernoulli, binarised", seed=1))
-    for name in ("Bernoulli, grey", "Gaussian"):
-        assert observed(grey, name)[0].flatten().tolist() == pytest.approx([-1, -0.6, 1])
-    with pytest.raises(UsageError, match="must be one of Bernoulli, binarised"):
-        observed(grey, "poisson")  # type: ignore[arg-type]
+    assert torch.equal(drawn, observed(gray, "Bernoulli, binarized"))
+    assert not torch.equal(drawn, observed(gray, "Bernoulli, binarized", seed=1))
+    for name in ("Bernoulli, gray", "Gaussian"):
+        assert observed(gray, name)[0].flatten().tolist() == pytest.approx([-1, -0.6, 1])
+    with pytest.raises(UsageError, match="must be one of Bernoulli, binarized"):
+        observed(gray, "poisson")  # type: ignore[arg-type]
 
 
 # Legacy

@@ -39,7 +39,7 @@ def test_both_generator_losses_raise_the_logit_and_differ_in_how_hard(logit: flo
     for minimax in (False, True):
         model = registry().model("gan")(latent=LATENT, minimax=minimax)
         image = torch.tensor([logit], requires_grad=True)
-        net = SimpleNamespace(decoder=lambda z: image, critic=lambda v: zoo.Verdict(v, v))  # noqa: B023
+        net = SimpleNamespace(decoder=lambda z: image, critic=lambda v: zoo.CriticOutput(v, v))  # noqa: B023
         turn = model.turns()[1]
         terms = turn.terms(net, torch.zeros(1, *SHAPE))
         loss = sum(weight * terms[name] for name, weight in turn.players["decoder"].items())
@@ -54,13 +54,13 @@ def test_both_generator_losses_raise_the_logit_and_differ_in_how_hard(logit: flo
 
 @pytest.mark.parametrize("name", sorted(registry().models))
 @pytest.mark.parametrize(("option", "value"), [("lr", 0.012345), ("beta1", 0.4321)])
-def test_options_of_the_optimiser_reach_it(name: str, option: str, value: float) -> None:
+def test_options_of_the_optimizer_reach_it(name: str, option: str, value: float) -> None:
     """A flag that nothing reads is worse than none."""
     model = registry().model(name)(**{option: value})
     networks = model.networks(zoo.DataSpec("test", SHAPE, (), torch.zeros(SHAPE)))
-    chosen = [model.optimiser(network, turn.name) for turn in model.turns() for network in turn.players]
+    chosen = [model.optimizer(network, turn.name) for turn in model.turns() for network in turn.players]
     assert set(networks) >= {network for turn in model.turns() for network in turn.players}
-    assert value in [getattr(optimiser, option, None) for optimiser in chosen]
+    assert value in [getattr(optimizer, option, None) for optimizer in chosen]
 
 
 def _by_differences(critic: nn.Module, points: Tensor) -> Tensor:
@@ -80,8 +80,8 @@ class _Smooth(nn.Module):
         super().__init__()
         self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 1))
 
-    def forward(self, x: Tensor) -> zoo.Verdict:
-        return zoo.Verdict(self.body(x).squeeze(1), x)
+    def forward(self, x: Tensor) -> zoo.CriticOutput:
+        return zoo.CriticOutput(self.body(x).squeeze(1), x)
 
 
 def test_the_gradient_penalty_is_that_of_finite_differences() -> None:
@@ -107,7 +107,7 @@ def test_the_gradient_penalty_is_that_of_finite_differences() -> None:
 def test_the_gradient_penalty_of_a_linear_critic_has_a_closed_form() -> None:
     w = torch.full((16,), 0.75, requires_grad=True)  # of length 3
     penalty = gradient_penalty(
-        lambda x: zoo.Verdict(x.flatten(1) @ w, x), torch.randn(5, 1, 4, 4), torch.randn(5, 1, 4, 4)
+        lambda x: zoo.CriticOutput(x.flatten(1) @ w, x), torch.randn(5, 1, 4, 4), torch.randn(5, 1, 4, 4)
     )
     assert float(penalty.detach()) == pytest.approx((3 - 1) ** 2)
     (gradient,) = torch.autograd.grad(penalty, w)
@@ -150,7 +150,7 @@ def test_wasserstein_critics_have_the_papers_betas_and_no_batch_statistics(model
     engine = game(model)
     for turn in engine.objective.turns():
         for network in turn.players:
-            settings = engine.objective.optimiser(network, turn.name)
+            settings = engine.objective.optimizer(network, turn.name)
             assert (settings.beta1, settings.beta2) == (0.0, 0.9)
     # The penalty is per image: what the critic says of one must not depend on the others.
     x = torch.randn(4, *SHAPE)
@@ -182,12 +182,14 @@ def _uniform() -> Tensor:
     return 2 * torch.rand(BATCH, LATENT) - 1
 
 
-def _pairs(net: Any, x: Tensor, z: Tensor, z_x: Tensor, *, joint: bool = False) -> tuple[zoo.Verdict, zoo.Verdict]:
+def _pairs(
+    net: Any, x: Tensor, z: Tensor, z_x: Tensor, *, joint: bool = False
+) -> tuple[zoo.CriticOutput, zoo.CriticOutput]:
     x_z = net.decoder(z)
     if not joint:
         return net.critic(x, z_x), net.critic(x_z, z)
     logits = net.critic(torch.cat([x, x_z]), torch.cat([z_x, z])).logits
-    return zoo.Verdict(logits[:BATCH], x), zoo.Verdict(logits[BATCH:], x)
+    return zoo.CriticOutput(logits[:BATCH], x), zoo.CriticOutput(logits[BATCH:], x)
 
 
 def test_bigans_encoder_and_decoder_play_with_both_labels_swapped() -> None:
@@ -238,7 +240,7 @@ def test_bigans_codes_and_prior_share_a_range_and_alis_are_normal() -> None:
 
 
 def _critic_inputs(joint: bool) -> tuple[Engine, list[Tensor], nn.BatchNorm2d, Tensor]:
-    """What the critic's first batch normalisation is given in a turn, and the critic's cost."""
+    """What the critic's first batch normalization is given in a turn, and the critic's cost."""
     engine = game("ali", joint=joint)
     norm = next(m for m in engine.networks.critic.trunk.norms if isinstance(m, nn.BatchNorm2d))
     inputs: list[Tensor] = []

@@ -38,13 +38,13 @@ def test_aaes_three_turns_in_which_the_encoder_is_the_generator_over_codes(poste
         drawn, z = prior(), code(net, x)
         return {"critic": bce(net.critic(blur(drawn)), 1) + bce(net.critic(blur(z)), 0)}
 
-    def regularise(net: Any, x: Tensor) -> Rows:  # −log D(code), not log(1 − D(code)); the decoder stays still
+    def regularize(net: Any, x: Tensor) -> Rows:  # −log D(code), not log(1 − D(code)); the decoder stays still
         return {"encoder": -net.critic(blur(code(net, x))).logits.sigmoid().log().mean()}
 
     engine = game("aae", steps=2, posterior=posterior)
     q = engine.networks.encoder(engine.stream[0])
     assert torch.equal(q.rsample(), q.rsample()) == (posterior == "point")
-    for turn, by_hand in enumerate((reconstruct, judge, regularise)):
+    for turn, by_hand in enumerate((reconstruct, judge, regularize)):
         decoder = copy.deepcopy(engine.networks.decoder.state_dict())
         assert_rows(engine, turn, by_hand)
         still = all(torch.equal(v, decoder[k]) for k, v in engine.networks.decoder.state_dict().items())
@@ -57,7 +57,7 @@ def test_aaes_critic_sees_codes_and_nothing_of_the_image() -> None:
     engine.networks.critic.register_forward_pre_hook(lambda _, seen: shapes.extend(v.shape for v in seen))
     assert engine.networks.critic.sees == "z"
     codes = torch.randn(BATCH, LATENT)
-    blind = SimpleNamespace(encoder=lambda x: zoo.Point(codes), critic=engine.networks.critic)
+    blind = SimpleNamespace(encoder=lambda x: zoo.PointPosterior(codes), critic=engine.networks.critic)
     found = []
     for x in (engine.stream[0], engine.stream[1]):
         torch.manual_seed(3)
@@ -67,10 +67,10 @@ def test_aaes_critic_sees_codes_and_nothing_of_the_image() -> None:
     assert not any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in engine.networks.critic.modules())
 
 
-def test_aaes_encoder_has_an_optimiser_for_each_phase() -> None:
+def test_aaes_encoder_has_an_optimizer_for_each_phase() -> None:
     engine = game("aae")
-    lr = [engine.objective.optimiser("encoder", name) for name in ("reconstruct", "regularise")]
-    assert (lr[0].lr, lr[1].lr) == (engine.objective.lr, engine.objective.regularise_lr)
+    lr = [engine.objective.optimizer("encoder", name) for name in ("reconstruct", "regularize")]
+    assert (lr[0].lr, lr[1].lr) == (engine.objective.lr, engine.objective.regularize_lr)
 
     def steps() -> list[set[float]]:
         state = engine.state()
@@ -109,20 +109,20 @@ def test_the_semi_supervised_aae_plays_a_second_game_over_classes() -> None:
             losses[name] = real + bce(critic(code[:, part] + noise(width)), 0)
         return losses
 
-    def regularise(net: Any, x: Tensor) -> Rows:
+    def regularize(net: Any, x: Tensor) -> Rows:
         code = net.encoder(x).mean
         fool = bce(net.critic(code[:, 3:] + noise(LATENT)), 1)
         return {"encoder": fool + bce(net.class_critic(code[:, :3] + noise(3)), 1)}
 
     assert_rows(engine, 1, judge)
-    assert_rows(engine, 2, regularise)
+    assert_rows(engine, 2, regularize)
 
 
 def test_the_semi_supervised_aae_learns_classes_by_cross_entropy() -> None:
     model = registry().model("aae")(latent=LATENT, labels=32, classes=3)
     logits, labels = torch.randn(BATCH, 3), torch.arange(BATCH) % 3
     codes = torch.cat([logits.softmax(1), torch.randn(BATCH, LATENT)], 1)
-    net = SimpleNamespace(encoder=lambda x: zoo.Point(codes))
+    net = SimpleNamespace(encoder=lambda x: zoo.PointPosterior(codes))
     terms = model.turns()[3].terms(net, torch.zeros(BATCH, *SHAPE), labels)
     torch.testing.assert_close(terms["cross entropy"], F.cross_entropy(logits, labels))
     assert dict(model.turns()[3].players) == {"encoder": {"cross entropy": 1.0}}
@@ -341,14 +341,15 @@ def test_the_exponential_of_soft_introvae_by_hand() -> None:
     model = registry().model("soft-introvae")(latent=1, beta_neg=16.0)
     mean = torch.full((BATCH, 1), math.sqrt(2 * math.log(4)))
     net = SimpleNamespace(
-        encoder=lambda x: zoo.Gaussian(mean, torch.zeros(BATCH, 1)), decoder=lambda z: torch.zeros(BATCH, *SHAPE)
+        encoder=lambda x: zoo.GaussianPosterior(mean, torch.zeros(BATCH, 1)),
+        decoder=lambda z: torch.zeros(BATCH, *SHAPE),
     )
     terms = model.turns()[0].terms(net, torch.zeros(BATCH, *SHAPE))
     assert float(terms["exp elbo"]) == pytest.approx(2 * 4 ** (-2 / 64 * 16))
     assert float(terms["elbo"]) == pytest.approx(math.log(4) / 64)
 
 
-def test_soft_introvaes_default_weight_is_the_papers_at_32_pixels_in_colour_and_in_proportion_elsewhere() -> None:
+def test_soft_introvaes_default_weight_is_the_papers_at_32_pixels_in_color_and_in_proportion_elsewhere() -> None:
     def soft(beta_neg: float | None, x: torch.Tensor) -> torch.Tensor:
         engine = game("soft-introvae", beta_neg=beta_neg)
         torch.manual_seed(1)

@@ -128,9 +128,9 @@ M, S = 0.8, 0.5
 MEAN, STD = 0.6, 0.7  # claimed, and not quite right: the contrast need not be the posterior
 
 
-def _toy(n: int, critic: Callable[[Tensor, Tensor], zoo.Verdict], contrast: str) -> tuple[Any, Any, Tensor]:
+def _toy(n: int, critic: Callable[[Tensor, Tensor], zoo.CriticOutput], contrast: str) -> tuple[Any, Any, Tensor]:
     model = registry().model("avb")(latent=1, contrast=contrast)
-    decoder = lambda z: zoo.Normal(z.view(-1, 1, 1, 1), torch.tensor(0.0))  # noqa: E731
+    decoder = lambda z: zoo.GaussianLikelihood(z.view(-1, 1, 1, 1), torch.tensor(0.0))  # noqa: E731
     net = SimpleNamespace(encoder=lambda x: _Toy(M, S, MEAN, STD, n), decoder=decoder, critic=critic)
     return model, net, torch.zeros(n, 1, 1, 1)
 
@@ -140,21 +140,21 @@ def test_avbs_critic_learns_the_log_ratio(contrast: str) -> None:
     n = 40_000
     weights = torch.zeros(3, requires_grad=True)
 
-    def critic(x: Tensor, z: Tensor) -> zoo.Verdict:  # the log-ratio of two Gaussians is a parabola
+    def critic(x: Tensor, z: Tensor) -> zoo.CriticOutput:  # the log-ratio of two Gaussians is a parabola
         z = z[:, 0]
-        return zoo.Verdict(weights[0] + weights[1] * z + weights[2] * z**2, z)
+        return zoo.CriticOutput(weights[0] + weights[1] * z + weights[2] * z**2, z)
 
     model, net, x = _toy(n, critic, contrast)
-    optimiser = torch.optim.LBFGS([weights], max_iter=60, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weights], max_iter=60, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         torch.manual_seed(0)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value: Tensor = model.terms(net, x)["gan"]
         value.backward()
         return value
 
-    optimiser.step(loss)
+    optimizer.step(loss)
     z = torch.linspace(M - 2 * S, M + 2 * S, 9)
     other = distributions.Normal(0.0, 1.0) if contrast == "prior" else distributions.Normal(MEAN, STD)
     expected = distributions.Normal(M, S).log_prob(z) - other.log_prob(z)
@@ -170,9 +170,9 @@ def test_adaptive_contrast_with_the_exact_ratio_gives_the_true_kl() -> None:
     n = 200_000
     q, p, r = distributions.Normal(M, S), distributions.Normal(0.0, 1.0), distributions.Normal(MEAN, STD)
 
-    def exact(x: Tensor, t: Tensor) -> zoo.Verdict:
+    def exact(x: Tensor, t: Tensor) -> zoo.CriticOutput:
         z = MEAN + STD * t[:, 0]
-        return zoo.Verdict(q.log_prob(z) - r.log_prob(z), z)
+        return zoo.CriticOutput(q.log_prob(z) - r.log_prob(z), z)
 
     model, net, x = _toy(n, exact, "adaptive")
     torch.manual_seed(0)

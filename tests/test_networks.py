@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo.distributions import Bernoulli, Gaussian, Normal, Point
+from zoo.distributions import BernoulliLikelihood, GaussianLikelihood, GaussianPosterior, PointPosterior
 from zoo.errors import UsageError
-from zoo.networks.layers import halvings
+from zoo.networks.blocks import halvings
 
 SIDES = [(8, 8), (28, 28), (32, 32), (64, 48), (17, 33), (9, 100), (128, 128)]
 LATENT, BATCH = 3, 2
@@ -62,7 +62,7 @@ def test_networks_fit_every_image_size(sides: tuple[int, int], channels: int, fa
 
     encoder = zoo.encoder(data, LATENT, **style)
     q = encoder(x)
-    assert isinstance(q, Gaussian)
+    assert isinstance(q, GaussianPosterior)
     assert q.mean.shape == q.logvar.shape == (BATCH, LATENT)
     _assert_learns(encoder, (q.rsample() ** 2).sum() + q.logvar.sum())
 
@@ -176,11 +176,11 @@ def test_posteriors(family: Any) -> None:
     x = _x(data)
     point = zoo.encoder(data, LATENT, 2, family=family, posterior="point")
     q = point(x)
-    assert isinstance(q, Point)
+    assert isinstance(q, PointPosterior)
     assert q.mean.shape == (BATCH, LATENT)
     _assert_learns(point, q.rsample().square().sum())
     gaussian = zoo.encoder(data, LATENT, 2, family=family)(x)
-    assert isinstance(gaussian, Gaussian)
+    assert isinstance(gaussian, GaussianPosterior)
     assert not torch.equal(gaussian.mean, gaussian.logvar)
     assert gaussian.log_prob(torch.zeros(BATCH, LATENT)).shape == gaussian.kl().shape == (BATCH,)
 
@@ -189,7 +189,7 @@ def test_posteriors(family: Any) -> None:
 def test_likelihoods(family: Any) -> None:
     data = _data((9, 100), 3)
     x, z = _x(data), torch.randn(BATCH, LATENT)
-    for likelihood, kind in (("bernoulli", Bernoulli), ("gaussian", Normal)):
+    for likelihood, kind in (("bernoulli", BernoulliLikelihood), ("gaussian", GaussianLikelihood)):
         decoder = zoo.decoder(data, LATENT, 2, family=family, likelihood=likelihood)  # type: ignore[arg-type]
         p = decoder(z)
         assert isinstance(p, kind)
@@ -243,7 +243,7 @@ def test_a_misspelt_kind_is_refused_not_silently_another(make: Any) -> None:
         make(_data((8, 8)))
 
 
-def test_weights_start_as_dcgans_where_a_normalisation_restores_the_scale() -> None:
+def test_weights_start_as_dcgans_where_a_normalization_restores_the_scale() -> None:
     critic = zoo.critic(_data((64, 64), 3), 32)
     weights = [p for n, p in critic.named_parameters() if n.startswith("trunk.convolutions") and p.ndim == 4]
     for w in weights:

@@ -20,8 +20,7 @@ from zoo.options import (
     frozen,
     option,
     options_of,
-    settings_of,
-    within,
+    option_values,
 )
 
 
@@ -29,7 +28,7 @@ from zoo.options import (
 class Base:
     latent: int = option(16, "Dimensions of z.", at_least(1))
     lr: float = option(2e-4, "Learning rate.", above(0))
-    decay: float = option(0.5, "Decay.", within(0, 1))
+    decay: float = option(0.5, "Decay.", between(0, 1, inclusive="left"))
     family: Literal["conv", "mlp"] = option("conv", "Networks.")
     raw: bool = option(False, "Raw features.")
     note: str | None = option(None, "A remark.")
@@ -203,7 +202,7 @@ AWKWARD = {
 @pytest.mark.parametrize("values", [{}, AWKWARD, {"lr": 0.5, "share": 1}])
 def test_settings_survive_toml_exactly(values: dict[str, object]) -> None:
     made = build(Child, values)
-    read = tomllib.loads(tomli_w.dumps({"options": settings_of(made)}))["options"]
+    read = tomllib.loads(tomli_w.dumps({"options": option_values(made)}))["options"]
     again = build(Child, read)
     assert again == made
     for name in options_of(Child):
@@ -211,9 +210,9 @@ def test_settings_survive_toml_exactly(values: dict[str, object]) -> None:
 
 
 def test_an_option_that_is_none_is_left_out_because_toml_has_no_null() -> None:
-    assert "note" not in settings_of(Base())
-    assert settings_of(Base(note="x"))["note"] == "x"
-    assert set(settings_of(Base())) == {"latent", "lr", "decay", "family", "raw"}
+    assert "note" not in option_values(Base())
+    assert option_values(Base(note="x"))["note"] == "x"
+    assert set(option_values(Base())) == {"latent", "lr", "decay", "family", "raw"}
 
 
 def test_fields_that_are_no_options_are_neither_settings_nor_flags() -> None:
@@ -222,7 +221,7 @@ def test_fields_that_are_no_options_are_neither_settings_nor_flags() -> None:
         latent: int = option(2, "Dimensions.")
         model: str = ""
 
-    assert set(options_of(Mixed)) == set(settings_of(Mixed(model="vae"))) == {"latent"}
+    assert set(options_of(Mixed)) == set(option_values(Mixed(model="vae"))) == {"latent"}
     with pytest.raises(UsageError, match="unknown option of Mixed 'model'"):
         build(Mixed, {"model": "vae"})
 

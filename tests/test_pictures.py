@@ -10,8 +10,8 @@ from PIL import Image
 import zoo
 from zoo.data import DataOptions, load_dataset
 from zoo.registry import registry
-from zoo.run.folder import RunFolder
-from zoo.run.pictures import draw_curves, grid, save_pairs
+from zoo.run.image_grids import draw_curves, grid, save_pairs
+from zoo.run.run_folder import RunFolder
 from zoo.run.scoring import metrics_line
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -76,10 +76,10 @@ def test_samples_of_a_run(runs):
     assert np.array_equal(tiles, zoo.load(runs / "vae").images(100, seed=0))
 
 
-def test_colour_samples_of_a_run(runs):
-    """Colours stay, and so does a shape that is not square."""
-    tiles = untile(np.asarray(Image.open(runs / "colour" / "samples.png")), 10, (10, 12))
-    assert np.array_equal(tiles, zoo.load(runs / "colour").images(100, seed=0))
+def test_color_samples_of_a_run(runs):
+    """Colors stay, and so does a shape that is not square."""
+    tiles = untile(np.asarray(Image.open(runs / "color" / "samples.png")), 10, (10, 12))
+    assert np.array_equal(tiles, zoo.load(runs / "color").images(100, seed=0))
 
 
 def test_reconstructions_of_a_run(runs):

@@ -95,7 +95,7 @@ def test_networks_of_bigan():
 
 
 def test_networks_of_aae():
-    """Appendix A.1 of Makhzani et al.: two layers of 1000 ReLU each, no normalisation before codes are judged."""
+    """Appendix A.1 of Makhzani et al.: two layers of 1000 ReLU each, no normalization before codes are judged."""
     data = spec(1, 28, 28)
     hidden = 1000 * 1000 + 1000
     assert size(zoo.encoder(data, 8, 32, family="aae-flat", posterior="point")) == 785 * 1000 + hidden + 1001 * 8
@@ -190,7 +190,7 @@ def test_a_critic_that_a_family_has_not_is_named_with_the_family(family, sees, r
 
 
 def test_flags_go_before_the_preset_and_the_preset_before_the_defaults(tmp_path):
-    from zoo.run.folder import RunFolder
+    from zoo.run.run_folder import RunFolder
 
     zoo.train("bigan", preset="paper", dataset="digits", epochs=0, latent=7, extractor="none", out=tmp_path / "run")
     there = RunFolder(tmp_path / "run").settings()
@@ -218,5 +218,5 @@ def test_a_schedule_sets_the_rate_of_each_step():
     for _ in range(8):
         engine.step()
         (update, *_) = engine.plays[0].updates.values()
-        rates.append(update._optimiser.param_groups[0]["lr"])
+        rates.append(update._optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.01**0.25, 0.1, 0.01**0.75])

@@ -14,7 +14,7 @@ import torch
 import zoo
 from zoo.errors import UsageError
 from zoo.hooks import hookimpl
-from zoo.registry import Failure, Plugin, Registry
+from zoo.registry import FailedPlugin, Plugin, Registry
 
 GOOD = """
     import zoo
@@ -80,7 +80,7 @@ class Plugins:
         return Registry([*entries, *self.bundled])
 
 
-def _one_failure(found: Registry) -> Failure:
+def _one_failure(found: Registry) -> FailedPlugin:
     assert len(found.failures) == 1, [str(f) for f in found.failures]
     return found.failures[0]
 
@@ -296,7 +296,7 @@ BODIES = {
         ("a problem that raises", "RuntimeError: even this"),
     ],
 )
-def test_a_model_that_cannot_be_used_is_named_and_its_neighbours_are_taken(
+def test_a_model_that_cannot_be_used_is_named_and_its_neighbors_are_taken(
     plugins: Plugins, body: str, reason: str
 ) -> None:
     source = dedent(GOOD) + "\n" + dedent(BODIES[body])

@@ -24,7 +24,7 @@ import pytest
 
 ZOO = Path(sys.executable).with_name("zoo")
 VAE = ["vae", "--family", "mlp", "--width", "4", "--epochs", "2"]
-# With a gate: its optimisers are held now and then, and their state must survive that.
+# With a gate: its optimizers are held now and then, and their state must survive that.
 VAEGAN = ["vaegan", "--family", "mlp", "--width", "2", "--epochs", "1", "--equilibrium"]
 EVERY_STEP = ["--checkpoint-seconds", "0"]
 ONLY_AT_THE_END = ["--checkpoint-seconds", "1e6"]
@@ -59,9 +59,9 @@ class Trap:
 
     def set(self) -> None:
         import zoo.engine.engine
-        import zoo.engine.update
+        import zoo.engine.gated_optimizer
         import zoo.evaluation
-        import zoo.run.folder
+        import zoo.run.run_folder
         import zoo.run.scoring
 
         seen: dict[str, int] = {}
@@ -85,13 +85,13 @@ class Trap:
             setattr(owner, name, wrapped)
 
         around(zoo.engine.engine.Engine, "step", "step")
-        around(zoo.engine.update.Update, "step", "update")
+        around(zoo.engine.gated_optimizer.GatedOptimizer, "step", "update")
         around(zoo.run.scoring, "evaluate", "scoring")
         around(importlib.import_module("zoo.run.train"), "draw_pictures", "pictures")
-        around(zoo.run.folder.RunFolder, "append_metrics", "metrics")
+        around(zoo.run.run_folder.RunFolder, "append_metrics", "metrics")
 
         # Every file goes through these three: made under another name, filled and synced, renamed.
-        make, fill, sync, rename = (zoo.run.folder.tempfile.mkstemp, os.fdopen, os.fsync, os.replace)
+        make, fill, sync, rename = (zoo.run.run_folder.tempfile.mkstemp, os.fdopen, os.fsync, os.replace)
         writing = [""]
 
         def mkstemp(**kwargs: Any) -> tuple[int, str]:
@@ -128,7 +128,7 @@ class Trap:
             rename(source, target)
             passing(f"renamed {Path(target).name}")
 
-        zoo.run.folder.tempfile.mkstemp, os.fdopen, os.fsync, os.replace = mkstemp, Half, fsync, replace
+        zoo.run.run_folder.tempfile.mkstemp, os.fdopen, os.fsync, os.replace = mkstemp, Half, fsync, replace
 
 
 # In the parent

@@ -16,8 +16,8 @@ import zoo
 from zoo.data import DataOptions, load_dataset
 from zoo.registry import registry
 from zoo.run import RunSettings
-from zoo.run.folder import RunFolder
-from zoo.run.report import Silent
+from zoo.run.callbacks import NoCallback
+from zoo.run.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -35,7 +35,7 @@ def strict_json(text: str):
     return json.loads(text, parse_constant=refuse)
 
 
-class StopAt(Silent):
+class StopAt(NoCallback):
     """Stops a run from within, as soon as so many images were seen and its terms read."""
 
     def __init__(self, images: int) -> None:
@@ -100,7 +100,7 @@ def test_score_that_is_not_defined_is_null(runs):
 
 def test_unscored_run(runs):
     """With ``extractor="none"`` nothing is scored, and nothing pretends to be."""
-    result = strict_json((runs / "colour" / "result.json").read_text())
+    result = strict_json((runs / "color" / "result.json").read_text())
     assert result["scores"] == {}
     assert result["protocol"] is None
     assert result["fingerprint"] is None
@@ -356,7 +356,7 @@ def digits() -> torch.Tensor:
 
 def test_abilities(vae, digits):
     """Shapes and ranges of all that a trained autoencoder does."""
-    x = zoo.to_unit(digits[:5])
+    x = zoo.from_uint8(digits[:5])
     z = vae.encode(x)
     assert vae.sample(3).shape == (3, 1, 8, 8)
     assert z.shape == (5, 16)
@@ -371,7 +371,7 @@ def test_abilities(vae, digits):
 
 
 def test_loaded_equals_trained(tmp_path, digits):
-    """What is loaded is what was trained, batch normalisation's running figures included."""
+    """What is loaded is what was trained, batch normalization's running figures included."""
     trained = zoo.train("vae", out=tmp_path / "run", epochs=1, extractor="none", **SMALL)
     loaded = zoo.load(tmp_path / "run")
     assert torch.equal(trained.encode(digits), loaded.encode(digits))
@@ -380,7 +380,7 @@ def test_loaded_equals_trained(tmp_path, digits):
 
 
 def test_networks_train_in_training_mode(runs):
-    """Batch normalisation learns its running figures in every step, not in none."""
+    """Batch normalization learns its running figures in every step, not in none."""
     tensors, _ = RunFolder(runs / "vae").load_model()
     counts = {int(v) for k, v in tensors.items() if k.endswith("num_batches_tracked")}
     assert counts == {20}
@@ -449,16 +449,16 @@ def test_wrong_shapes(vae, ask, words):
 def test_types_have_only_what_they_can_do(runs):
     """A model without an encoder has no ``encode`` to call."""
     blind = zoo.load(runs / "blind")
-    assert type(blind) is zoo.Trained
+    assert type(blind) is zoo.TrainedModel
     assert not hasattr(blind, "encode")
     assert not hasattr(blind, "reconstruct")
     assert blind.sample(2).shape == (2, 1, 8, 8)
     assert isinstance(zoo.load(runs / "vae"), zoo.TrainedAutoencoder)
 
 
-def test_colour(runs):
-    """Images that are neither grey nor square."""
-    trained = zoo.load(runs / "colour")
+def test_color(runs):
+    """Images that are neither gray nor square."""
+    trained = zoo.load(runs / "color")
     assert isinstance(trained, zoo.TrainedAutoencoder)
     assert trained.data.shape == (3, 10, 12)
     assert trained.sample(2).shape == (2, 3, 10, 12)

@@ -1,11 +1,19 @@
-from .data import DataOptions, Dataset, DataSource, DataSpec, Split, open_folder, to_uint8, to_unit
-from .distributions import Bernoulli, Gaussian, Likelihood, Normal, Point, Posterior, log_normal
-from .errors import UnfitError, UsageError, ZooError
+from .data import DataOptions, Dataset, DataSource, DataSpec, Split, from_uint8, open_folder, to_uint8
+from .distributions import (
+    BernoulliLikelihood,
+    GaussianLikelihood,
+    GaussianPosterior,
+    Likelihood,
+    PointPosterior,
+    Posterior,
+    standard_normal_log_prob,
+)
+from .errors import UnsupportedError, UsageError, ZooError
 from .evaluation import Classifier, Extractor
-from .game import Row, Turn
+from .game import PlayerGroup, Turn
 from .hooks import hookimpl
-from .interfaces import Autoencoder, Critic, Decoder, Encoder, Generator, Networks, Objective, Verdict
-from .losses import fake, half_sse, l1, real, sse
+from .interfaces import Autoencoder, Critic, CriticOutput, Decoder, Encoder, Generator, Networks, Objective
+from .losses import fake_loss, half_sse, l1_loss, real_loss, sse
 from .networks import (
     MLP,
     BodyCritic,
@@ -21,22 +29,23 @@ from .networks import (
     encoder,
     init_,
 )
-from .optimisers import SGD, Adam, ExponentialTail, Optimiser, RMSprop, Schedule, Stages
-from .options import above, at_least, below, between, frozen, option, within
-from .run import Trained, TrainedAutoencoder, load, train
+from .optimizers import SGD, Adam, ExponentialTail, Optimizer, RMSprop, Schedule, Stages
+from .options import above, at_least, below, between, frozen, option
+from .run import TrainedAutoencoder, TrainedModel, load, train
 
 __all__ = [
     "MLP",
     "SGD",
     "Adam",
     "Autoencoder",
-    "Bernoulli",
+    "BernoulliLikelihood",
     "BodyCritic",
     "BodyDecoder",
     "BodyEncoder",
     "Classifier",
     "ConvTrunk",
     "Critic",
+    "CriticOutput",
     "DataOptions",
     "DataSource",
     "DataSpec",
@@ -47,28 +56,27 @@ __all__ = [
     "ExponentialTail",
     "Extractor",
     "Family",
-    "Gaussian",
+    "GaussianLikelihood",
+    "GaussianPosterior",
     "Generator",
     "Likelihood",
     "Networks",
-    "Normal",
     "Objective",
-    "Optimiser",
+    "Optimizer",
     "PixelBias",
-    "Point",
+    "PlayerGroup",
+    "PointPosterior",
     "Posterior",
     "RMSprop",
-    "Row",
     "Schedule",
     "Split",
     "Stages",
     "Tapped",
-    "Trained",
     "TrainedAutoencoder",
+    "TrainedModel",
     "Turn",
-    "UnfitError",
+    "UnsupportedError",
     "UsageError",
-    "Verdict",
     "ZooError",
     "__version__",
     "above",
@@ -78,22 +86,21 @@ __all__ = [
     "critic",
     "decoder",
     "encoder",
-    "fake",
+    "fake_loss",
+    "from_uint8",
     "frozen",
     "half_sse",
     "hookimpl",
     "init_",
-    "l1",
+    "l1_loss",
     "load",
-    "log_normal",
     "open_folder",
     "option",
-    "real",
+    "real_loss",
     "sse",
+    "standard_normal_log_prob",
     "to_uint8",
-    "to_unit",
     "train",
-    "within",
 ]
 
 __version__: str

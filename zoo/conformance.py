@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo.data import DataSpec
 from zoo.engine import Engine, Stream
 from zoo.engine.compiled import traced, untouched
-from zoo.engine.turns import Play
+from zoo.engine.turn_step import TurnStep
 from zoo.errors import ZooError
-from zoo.game import rows_of, term_names
+from zoo.game import player_groups, term_names
 from zoo.interfaces import Autoencoder, Generator, Objective
 from zoo.options import options_of
 from zoo.run.trained import TrainedAutoencoder, bind, make_networks
@@ -28,7 +28,7 @@ from zoo.run.trained import TrainedAutoencoder, bind, make_networks
 __all__ = ["CHECKS", "SHAPES", "Case", "Failed", "Outcome", "check_model"]
 
 SHAPES = ((1, 28, 28), (3, 32, 32), (1, 17, 40))
-"""(C, H, W) that a model is checked on: grey, colour, and an odd one."""
+"""(C, H, W) that a model is checked on: gray, color, and an odd one."""
 
 BATCH = 8
 
@@ -114,7 +114,7 @@ def check_gradients(case: Case) -> None:
     for turn in engine.objective.turns():
         before = {k: v.clone() for k, v in engine.networks.named_parameters()}
         terms = engine.terms(turn, *engine.batch(turn))
-        for row in rows_of(turn.players):
+        for row in player_groups(turn.players):
             named = {f"{n}.{k}": p for n in row.networks for k, p in engine.networks[n].named_parameters()}
             loss = torch.stack([w * terms[t] for t, w in row.weights]).sum()
             found = torch.autograd.grad(loss, list(named.values()), retain_graph=True, allow_unused=True)
@@ -235,7 +235,7 @@ def check_capture(case: Case) -> None:
                     f"turn {name!r} decides in Python by a tensor's value; keep it a tensor (torch.where)"
                 ) from None
 
-        def eagerly(*batch: Tensor, play: Play = play) -> list[Tensor | None]:
+        def eagerly(*batch: Tensor, play: TurnStep = play) -> list[Tensor | None]:
             terms, gradients = play.eagerly(*batch)
             return [*terms.values(), *gradients]
 

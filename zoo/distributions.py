@@ -1,4 +1,4 @@
-"""What encoders and decoders return: posteriors over z and likelihoods of x, with just the methods they can honour."""
+"""What encoders and decoders return: posteriors over z and likelihoods of x, with just the methods they can honor."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Bernoulli", "Gaussian", "Likelihood", "Normal", "Point", "Posterior", "log_normal"]
+__all__ = [
+    "BernoulliLikelihood",
+    "GaussianLikelihood",
+    "GaussianPosterior",
+    "Likelihood",
+    "PointPosterior",
+    "Posterior",
+    "standard_normal_log_prob",
+]
 
 _LOG_2PI = math.log(2 * math.pi)
 
 
-def log_normal(z: Tensor) -> Tensor:
+def standard_normal_log_prob(z: Tensor) -> Tensor:
     """Log N(z; 0, I) of codes z (..., d), in nats, (...)."""
     return -0.5 * (z.square() + _LOG_2PI).sum(-1)
 
@@ -28,11 +36,11 @@ class Posterior(abc.ABC):
 
     @abc.abstractmethod
     def rsample(self) -> Tensor:
-        """Codes drawn from it, (B, d), through which gradients flow (reparameterised)."""
+        """Codes drawn from it, (B, d), through which gradients flow (reparameterized)."""
 
 
 @final
-class Point(Posterior):
+class PointPosterior(Posterior):
     """A deterministic encoder's posterior: all mass on one code. It has no density, hence no ``log_prob``."""
 
     def __init__(self, mean: Tensor) -> None:
@@ -44,7 +52,7 @@ class Point(Posterior):
 
 
 @final
-class Gaussian(Posterior):
+class GaussianPosterior(Posterior):
     """N(mean, diag σ²), given as mean and log σ², both (B, d).
 
     >>> q = Gaussian(torch.zeros(2, 3), torch.zeros(2, 3))
@@ -87,10 +95,10 @@ class Likelihood(abc.ABC):
 
 
 @final
-class Bernoulli(Likelihood):
-    """Independent Bernoulli pixels, of logits (B, C, H, W); a grey pixel counts as the probability of white.
+class BernoulliLikelihood(Likelihood):
+    """Independent Bernoulli pixels, of logits (B, C, H, W); a gray pixel counts as the probability of white.
 
-    With binary x it is a mass; with grey x the cross-entropy of Kingma & Welling's experiments.
+    With binary x it is a mass; with gray x the cross-entropy of Kingma & Welling's experiments.
     """
 
     def __init__(self, logits: Tensor) -> None:
@@ -108,7 +116,7 @@ class Bernoulli(Likelihood):
 
 
 @final
-class Normal(Likelihood):
+class GaussianLikelihood(Likelihood):
     """Independent N(mean, σ²) pixels with one σ for all, in units of x ∈ [−1, 1]; ``log_std`` is a scalar tensor."""
 
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UnfitError", "UsageError", "ZooError", "unknown_name"]
+__all__ = ["UnsupportedError", "UsageError", "ZooError", "unknown_name"]
 
 
 class ZooError(Exception):
@@ -20,7 +20,7 @@ class UsageError(ZooError):
     exit_status = 2
 
 
-class UnfitError(UsageError):
+class UnsupportedError(UsageError):
     """A family of networks has none for these images, or no such network; says what it has.
 
     Whoever built them by the family's name adds that name and the images' shape.

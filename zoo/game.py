@@ -1,4 +1,4 @@
-"""A game as a table: who plays, which weighted terms each player minimises, and in what turns.
+"""A game as a table: who plays, which weighted terms each player minimizes, and in what turns.
 
 The engine reads this table to train; ``zoo show`` and the model cards print it.
 """
@@ -13,7 +13,7 @@ import attrs
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Row", "Turn", "rows_of", "term_names"]
+__all__ = ["PlayerGroup", "Turn", "player_groups", "term_names"]
 
 Players = Mapping[str, Mapping[str, float]]
 
@@ -23,7 +23,7 @@ class Turn:
     """One simultaneous move: terms computed once from a batch, then one update of every player.
 
     Arguments:
-        players: for each network that moves, the terms it minimises and their weights.
+        players: for each network that moves, the terms it minimizes and their weights.
         terms: ``terms(net, x)`` → the named scalar losses of a batch x (B, C, H, W) in [−1, 1].
         name: how tables and curves call it.
         repeat: how many times it is played in a step, each time on a fresh batch (n-critic).
@@ -41,26 +41,26 @@ class Turn:
 
 
 @attrs.frozen
-class Row:
-    """Networks that minimise the same weighted sum of terms, and therefore share one backward pass."""
+class PlayerGroup:
+    """Networks that minimize the same weighted sum of terms, and therefore share one backward pass."""
 
     networks: tuple[str, ...]
     weights: tuple[tuple[str, float], ...]
 
 
-def rows_of(players: Players) -> tuple[Row, ...]:
+def player_groups(players: Players) -> tuple[PlayerGroup, ...]:
     """Group players with equal rows; a weight of zero is no entry.
 
-    >>> rows_of({"encoder": {"nll": 1.0, "kl": 1.0}, "decoder": {"kl": 1.0, "nll": 1.0}})
+    >>> player_groups({"encoder": {"nll": 1.0, "kl": 1.0}, "decoder": {"kl": 1.0, "nll": 1.0}})
     (Row(networks=('encoder', 'decoder'), weights=(('kl', 1.0), ('nll', 1.0))),)
     """
     groups: dict[tuple[tuple[str, float], ...], list[str]] = {}
     for network, weights in players.items():
         key = tuple(sorted((term, float(weight)) for term, weight in weights.items() if weight != 0))
         groups.setdefault(key, []).append(network)
-    return tuple(Row(tuple(networks), key) for key, networks in groups.items())
+    return tuple(PlayerGroup(tuple(networks), key) for key, networks in groups.items())
 
 
 def term_names(turn: Turn) -> tuple[str, ...]:
-    """The terms that somebody in this turn minimises, in order of first mention."""
+    """The terms that somebody in this turn minimizes, in order of first mention."""
     return tuple(dict.fromkeys(t for weights in turn.players.values() for t, w in weights.items() if w != 0))

@@ -10,8 +10,7 @@ import pluggy
 if TYPE_CHECKING:
     from zoo.data import DataSource
     from zoo.evaluation import Extractor
-    from zoo.interfaces import Objective
-    from zoo.networks import Family
+    from zoo.interfaces import Family, Objective
 
 __all__ = ["GROUP", "hookimpl", "hookspec"]
 

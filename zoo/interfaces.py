@@ -12,16 +12,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from zoo.data.spec import DataSpec
 from zoo.distributions import Likelihood, Posterior
+from zoo.errors import UnsupportedError
 from zoo.game import Players, Turn
-from zoo.optimisers import Adam, Optimiser
-from zoo.options import above, at_least, frozen, option, registered, within
-from zoo.registry import registry
+from zoo.optimizers import Adam, Optimizer
+from zoo.options import above, at_least, between, frozen, option, registered
 
-if TYPE_CHECKING:
-    from zoo.data import DataSpec
-
-__all__ = ["Autoencoder", "Critic", "Decoder", "Encoder", "Generator", "Networks", "Objective", "Verdict"]
+__all__ = [
+    "Autoencoder",
+    "Critic",
+    "CriticOutput",
+    "Decoder",
+    "Encoder",
+    "Family",
+    "Generator",
+    "Networks",
+    "Objective",
+]
 
 
 class Encoder(nn.Module, abc.ABC):
@@ -46,7 +54,7 @@ class Decoder(nn.Module, abc.ABC):
         return out.mean if isinstance(out, Likelihood) else out
 
 
-class Verdict(NamedTuple):
+class CriticOutput(NamedTuple):
     """What a critic says of a batch: logits (B,), never probabilities, and the features of its tapped stage."""
 
     logits: Tensor
@@ -60,7 +68,7 @@ class Critic(nn.Module, abc.ABC):
     """What it judges: ``forward(x)``, ``forward(z)`` or ``forward(x, z)``."""
 
     @abc.abstractmethod
-    def forward(self, *seen: Tensor) -> Verdict:
+    def forward(self, *seen: Tensor) -> CriticOutput:
         """The verdict on a batch; a high logit says «real» (x), «prior» (z) or «from the encoder» (x, z)."""
 
 
@@ -101,14 +109,14 @@ class Objective(abc.ABC):
     """Settings of a run and options of the model by the name that ``--preset`` takes; ``paper`` is the paper's own."""
 
     lr: float = option(2e-4, "Learning rate of Adam.", above(0))
-    beta1: float = option(0.5, "Decay of Adam's first moment.", within(0, 1))
+    beta1: float = option(0.5, "Decay of Adam's first moment.", between(0, 1, inclusive="left"))
 
     @abc.abstractmethod
     def networks(self, data: DataSpec) -> Mapping[str, nn.Module]:
         """Fresh networks by name for a data set's shape."""
 
     def players(self) -> Players:
-        """For each network, the terms it minimises and their weights: the rows of the game table."""
+        """For each network, the terms it minimizes and their weights: the rows of the game table."""
         raise TypeError(f"{type(self).__name__} defines turns(), not players()")
 
     def terms(self, net: Networks, x: Tensor) -> Mapping[str, Tensor]:
@@ -124,8 +132,8 @@ class Objective(abc.ABC):
         gated = type(self).gate is not Objective.gate
         return (Turn(self.players(), self.terms, gate=self.gate if gated else None),)
 
-    def optimiser(self, network: str, turn: str) -> Optimiser:
-        """The optimiser settings of one network in one turn."""
+    def optimizer(self, network: str, turn: str) -> Optimizer:
+        """The optimizer settings of one network in one turn."""
         return Adam(lr=self.lr, beta1=self.beta1)
 
     @classmethod
@@ -152,9 +160,9 @@ class Generator(Objective):
     family: str = option(
         "conv",
         "Networks: conv (strided convolutions), mlp (fully connected), or a paper's.",
-        registered("family", "families", lambda: registry().families),
+        registered("family", "families"),
     )
-    norm: Literal["batch", "group", "none"] = option("batch", "Normalisation inside the networks.")
+    norm: Literal["batch", "group", "none"] = option("batch", "Normalization inside the networks.")
 
     @property
     def style(self) -> dict[str, Any]:
@@ -188,3 +196,37 @@ class Autoencoder(Generator):
     def reconstruct(self, net: Networks, x: Tensor) -> Tensor:
         """X through encoder (its mean) and decoder: (B, C, H, W) in [−1, 1]."""
         return self.decode(net, self.encode(net, x))
+
+
+class Family(abc.ABC):
+    """What ``--family NAME`` names; a plugin announces it by ``zoo_families``. Built without arguments, no state.
+
+    A family that stands for a paper's networks may leave ``width`` and ``norm`` aside: its sizes are the paper's. One
+    that fits some image sizes only raises a :class:`zoo.UnsupportedError` that says which.
+    """
+
+    @abc.abstractmethod
+    def encoder(
+        self, data: DataSpec, latent: int, width: int, *, norm: str, posterior: Literal["gaussian", "point"]
+    ) -> Encoder:
+        """As :func:`zoo.encoder`."""
+
+    @abc.abstractmethod
+    def decoder(
+        self, data: DataSpec, latent: int, width: int, *, norm: str, likelihood: Literal["bernoulli", "gaussian"] | None
+    ) -> Decoder:
+        """As :func:`zoo.decoder`."""
+
+    def critic(
+        self,
+        data: DataSpec,
+        width: int,
+        *,
+        sees: Literal["x", "z", "xz"],
+        latent: int | None,
+        norm: str,
+        tap: int | None,
+        raw: bool,
+    ) -> Critic:
+        """As :func:`zoo.critic`; a family may have none."""
+        raise UnsupportedError(f"it has no critic (of {sees})")

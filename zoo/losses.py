@@ -5,17 +5,17 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.interfaces import Verdict
+from zoo.interfaces import CriticOutput
 
-__all__ = ["fake", "half_sse", "l1", "real", "sse"]
+__all__ = ["fake_loss", "half_sse", "l1_loss", "real_loss", "sse"]
 
 
-def real(verdict: Verdict) -> Tensor:
+def real_loss(verdict: CriticOutput) -> Tensor:
     """−log D: what it costs a critic to be unsure that this is real; the mean of softplus(−logit)."""
     return F.softplus(-verdict.logits.float()).mean()
 
 
-def fake(verdict: Verdict) -> Tensor:
+def fake_loss(verdict: CriticOutput) -> Tensor:
     """−log(1 − D): what it costs a critic to be unsure that this is fake; the mean of softplus(logit)."""
     return F.softplus(verdict.logits.float()).mean()
 
@@ -31,7 +31,7 @@ def half_sse(a: Tensor, b: Tensor) -> Tensor:
     return 0.5 * sse(a, b)
 
 
-def l1(a: Tensor, b: Tensor) -> Tensor:
+def l1_loss(a: Tensor, b: Tensor) -> Tensor:
     """‖a − b‖₁ per image, averaged over the batch. ``a`` and ``b`` are (B, …), of one shape."""
     _same_shape(a, b)
     return (a.float() - b.float()).abs().sum() / len(a)

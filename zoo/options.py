@@ -33,10 +33,10 @@ __all__ = [
     "build",
     "frozen",
     "option",
+    "option_values",
     "options_of",
     "registered",
-    "settings_of",
-    "within",
+    "set_registered_names",
 ]
 
 _KEY = "zoo.option"
@@ -52,9 +52,27 @@ class Check:
     """Where names of registered things are allowed: what they name, and the names."""
 
 
-def registered(kind: str, kinds: str, names: Callable[[], Iterable[str]]) -> Check:
-    """Allows the names of registered things of a kind (family, families), asked for when a value is checked."""
-    return Check(f"a name from `zoo list {kinds}`", lambda v: v in names(), (kind, names))
+_registered_names: dict[str, Callable[[], Iterable[str]]] = {}
+
+
+def set_registered_names(kind: str, names: Callable[[], Iterable[str]]) -> None:
+    """Let :func:`registered` look up the names of a kind. The registry calls it; options know no registry."""
+    _registered_names[kind] = names
+
+
+def registered(kind: str, kinds: str) -> Check:
+    """Allows the registered names of a kind (``"family", "families"``), looked up when a value is checked.
+
+    Allows every name while no registry is loaded; building the networks then reports an unknown one.
+    """
+
+    def names() -> Iterable[str]:
+        return _registered_names.get(kind, tuple)()
+
+    def known(value: Any) -> bool:
+        return kind not in _registered_names or value in names()
+
+    return Check(f"a name from `zoo list {kinds}`", known, (kind, names))
 
 
 def at_least(low: float) -> Check:
@@ -72,14 +90,11 @@ def below(high: float) -> Check:
     return Check(f"below {high:g}", lambda v: v < high)
 
 
-def between(low: float, high: float) -> Check:
-    """Allows ``low`` ≤ value ≤ ``high``."""
+def between(low: float, high: float, inclusive: Literal["both", "left"] = "both") -> Check:
+    """Allows ``low`` ≤ value ≤ ``high``; with ``inclusive="left"``, ``low`` ≤ value < ``high``."""
+    if inclusive == "left":
+        return Check(f"at least {low:g} and below {high:g}", lambda v: low <= v < high)
     return Check(f"between {low:.10g} and {high:.10g}", lambda v: low <= v <= high)
-
-
-def within(low: float, high: float) -> Check:
-    """Allows ``low`` ≤ value < ``high``, the domain of a decay rate."""
-    return Check(f"at least {low:g} and below {high:g}", lambda v: low <= v < high)
 
 
 @attrs.frozen
@@ -183,7 +198,7 @@ def _info(name: str, hint: Any, default: Any, text: str, checks: tuple[Check, ..
     return OptionInfo(name, hint, default, text, choices, optional, checks)
 
 
-def settings_of(instance: Any) -> dict[str, Any]:
+def option_values(instance: Any) -> dict[str, Any]:
     """Every option's value by name, as TOML can hold it; an option that is None is left out."""
     values = {name: getattr(instance, name) for name in options_of(type(instance))}
     return {name: value for name, value in values.items() if value is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -11,16 +12,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import attrs
 import pluggy
 
-from zoo import hooks
+from zoo import hooks, options
 from zoo.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     from zoo.data import DataSource
     from zoo.evaluation import Extractor
-    from zoo.interfaces import Objective
-    from zoo.networks import Family
+    from zoo.interfaces import Family, Objective
 
-__all__ = ["Failure", "Plugin", "Registered", "Registry", "registry"]
+__all__ = ["FailedPlugin", "Plugin", "Registered", "Registry", "registry"]
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Plugin:
 
 
 @attrs.frozen
-class Failure:
+class FailedPlugin:
     """A plugin, or one thing that it announced, which could not be taken in, and why."""
 
     plugin: str
@@ -64,10 +64,11 @@ class Registry:
         self.extractors: dict[str, Registered[type[Extractor]]] = {}
         self.families: dict[str, Registered[type[Family]]] = {}
         self.plugins: list[Plugin] = []
-        self.failures: list[Failure] = []
+        self.failures: list[FailedPlugin] = []
         self._manager = pluggy.PluginManager("zoo")
         self._manager.add_hookspecs(hooks)
-        self.add(_Bundled(), Plugin("core", "latent-zoo", _version("latent-zoo")))
+        # By name, not by an entry point: a checkout whose metadata are older than its code still has its core.
+        self.add(importlib.import_module("zoo.builtin"), Plugin("core", "latent-zoo", _version("latent-zoo")))
         found = importlib.metadata.entry_points(group=hooks.GROUP) if entry_points is None else entry_points
         # Bundled models first: a third party can add names, but cannot take one over by its place in the alphabet.
         for entry in sorted(found, key=lambda e: (e.module.partition(".")[0] != "zoo_plugins", e.name)):
@@ -79,7 +80,7 @@ class Registry:
         try:
             module = entry.load()
         except (Exception, SystemExit) as error:  # a third party's import can fail in any way
-            self.failures.append(Failure(entry.name, package, _reason(error)))
+            self.failures.append(FailedPlugin(entry.name, package, _reason(error)))
             return
         self.add(module, plugin)
 
@@ -89,7 +90,7 @@ class Registry:
             if self._manager.register(module, name=plugin.name) is None:
                 raise ValueError("the name is blocked")
         except Exception as error:
-            self.failures.append(Failure(plugin.name, plugin.package, _reason(error)))
+            self.failures.append(FailedPlugin(plugin.name, plugin.package, _reason(error)))
             return
         self.plugins.append(plugin)
         for name, model in self._announced(module, plugin, "zoo_models", _pairs):
@@ -110,7 +111,7 @@ class Registry:
         try:
             return [pair for value in caller() for pair in unpack(value)]
         except (Exception, SystemExit) as error:
-            self.failures.append(Failure(plugin.name, plugin.package, f"{hook}: {_reason(error)}"))
+            self.failures.append(FailedPlugin(plugin.name, plugin.package, f"{hook}: {_reason(error)}"))
             return []
 
     def _put(
@@ -131,7 +132,7 @@ class Registry:
         elif name in table:
             problem = f"the name is taken by plugin {table[name].plugin.name!r} ({table[name].plugin.package})"
         if problem:
-            self.failures.append(Failure(plugin.name, plugin.package, f"{kind} {name!r}: {problem}"))
+            self.failures.append(FailedPlugin(plugin.name, plugin.package, f"{kind} {name!r}: {problem}"))
         else:
             table[name] = Registered(name, value, plugin)
 
@@ -159,28 +160,6 @@ class Registry:
             broken = "; ".join(str(f) for f in self.failures)
             raise UsageError(f"{error} Plugins that failed to load: {broken}")
         raise error
-
-
-class _Bundled:
-    """The core's own data sets and extractors, announced through the same hooks."""
-
-    @hooks.hookimpl
-    def zoo_datasets(self) -> Iterable[DataSource]:
-        from zoo.data import bundled_sources
-
-        return bundled_sources()
-
-    @hooks.hookimpl
-    def zoo_extractors(self) -> Mapping[str, type[Extractor]]:
-        from zoo.evaluation import DINOv2, Inception, PinnedClassifier
-
-        return {"classifier": PinnedClassifier, "inception": Inception, "dinov2": DINOv2}
-
-    @hooks.hookimpl
-    def zoo_families(self) -> Mapping[str, type[Family]]:
-        from zoo.networks import Conv, FullyConnected
-
-        return {"conv": Conv, "mlp": FullyConnected}
 
 
 def _pairs(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -213,7 +192,7 @@ def _check_extractor(name: str, extractor: Any) -> str | None:
 
 
 def _check_family(name: str, family: Any) -> str | None:
-    from zoo.networks import Family
+    from zoo.interfaces import Family
 
     return None if isinstance(family, type) and issubclass(family, Family) else "not a subclass of zoo.Family"
 
@@ -226,11 +205,6 @@ def _check_model(name: str, model: Any) -> str | None:
     return model.problem()
 
 
-def _reason(error: BaseException) -> str:
-    first = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {first[0] if first else '(no message)'}"
-
-
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -238,7 +212,15 @@ def _version(package: str) -> str:
         return "unknown"
 
 
+def _reason(error: BaseException) -> str:
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0] if first else '(no message)'}"
+
+
 @functools.cache
 def registry() -> Registry:
     """The registry of this process, filled from the installed entry points on first use."""
     return Registry()
+
+
+options.set_registered_names("family", lambda: registry().families)

@@ -7,23 +7,23 @@
 
 from __future__ import annotations
 
-from zoo.bench.board import Board, State
+from zoo.bench.bench_protocol import BenchProtocol, Grid
 from zoo.bench.cells import Cell, End, Job
 from zoo.bench.executors import Executor, Resources
 from zoo.bench.grid import StoppedError
-from zoo.bench.protocol import Grid, Protocol
-from zoo.bench.run import run_grid
+from zoo.bench.grid_status import CellState, GridStatus
+from zoo.bench.run_grid import run_grid
 
 __all__ = [
-    "Board",
+    "BenchProtocol",
     "Cell",
+    "CellState",
     "End",
     "Executor",
     "Grid",
+    "GridStatus",
     "Job",
-    "Protocol",
     "Resources",
-    "State",
     "StoppedError",
     "run_grid",
 ]

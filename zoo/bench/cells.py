@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from zoo.errors import ZooError
 
-__all__ = ["LOCK", "LOG", "PROGRESS", "Cell", "End", "Failure", "Job", "read_progress"]
+__all__ = ["LOCK", "LOG", "PROGRESS", "Cell", "End", "FailedCell", "Job", "read_progress"]
 
 LOCK, LOG, PROGRESS, FAILED, RESULT = ".bench.lock", "log.txt", ".progress.json", "failed.json", "result.json"
 
@@ -41,7 +41,7 @@ class End:
 
 
 @attrs.frozen
-class Failure:
+class FailedCell:
     """What ``failed.json`` says."""
 
     kind: str
@@ -113,13 +113,13 @@ class Cell:
             return False
 
     @property
-    def failure(self) -> Failure | None:
+    def failure(self) -> FailedCell | None:
         """Why the cell broke, where it did and has not been mended since."""
         if self.done:
             return None
         try:
             table = json.loads((self.folder / FAILED).read_text(encoding="utf-8"))
-            return Failure(str(table["kind"]), str(table["reason"]), int(table["attempts"]))
+            return FailedCell(str(table["kind"]), str(table["reason"]), int(table["attempts"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None  # none there, or nothing that can be read: then the cell is simply not done
 
@@ -144,12 +144,12 @@ class Cell:
 
 def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: str, attempts: int) -> None:
     """Write ``failed.json``: what broke, how, and under which settings."""
-    from zoo.run.folder import RunFolder, write_atomically
-    from zoo.run.record import plugin_of, protocol_of, settings_of
+    from zoo.run.result import plugin_of, protocol_of, public_settings
+    from zoo.run.run_folder import RunFolder, write_atomically
 
     given: Mapping[str, Any] = {k: v for k, v in settings.items() if k not in ("model", "protocol", "data_dir")}
     with contextlib.suppress(ZooError):  # where the run got so far, what it resolved to is there
-        given = settings_of(RunFolder(folder).settings())
+        given = public_settings(RunFolder(folder).settings())
     table = {
         "format": 1,
         "model": settings["model"],

@@ -12,21 +12,21 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from zoo.bench.board import Board, State, Status
 from zoo.bench.cells import read_progress
+from zoo.bench.grid_status import CellState, CellStatus, GridStatus
 
 __all__ = ["GLYPHS", "LiveDisplay", "PlainDisplay", "display", "drawn"]
 
-GLYPHS: dict[State, tuple[str, str]] = {
-    State.WAITING: ("·", "dim"),
-    State.RUNNING: ("▸", "cyan"),
-    State.ELSEWHERE: ("◦", "cyan"),
-    State.DONE: ("■", "green"),
-    State.DIVERGED: ("~", "yellow"),
-    State.FAILED: ("✗", "red"),
-    State.OPEN: ("!", "yellow"),
+GLYPHS: dict[CellState, tuple[str, str]] = {
+    CellState.WAITING: ("·", "dim"),
+    CellState.RUNNING: ("▸", "cyan"),
+    CellState.ELSEWHERE: ("◦", "cyan"),
+    CellState.DONE: ("■", "green"),
+    CellState.DIVERGED: ("~", "yellow"),
+    CellState.FAILED: ("✗", "red"),
+    CellState.OPEN: ("!", "yellow"),
 }
-"""A cell's glyph and colour by its state."""
+"""A cell's glyph and color by its state."""
 
 
 class PlainDisplay:
@@ -34,7 +34,7 @@ class PlainDisplay:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.board = Board([])
+        self.board = GridStatus([])
 
     def __enter__(self) -> Self:
         return self
@@ -44,16 +44,16 @@ class PlainDisplay:
     ) -> None:
         return None
 
-    def begun(self, board: Board) -> None:
+    def begun(self, board: GridStatus) -> None:
         """The grid begins, or goes on."""
         self.board = board
-        self._print(summary(board) + f"; {min(board.slots, max(1, board.count(State.WAITING)))} at a time")
+        self._print(summary(board) + f"; {min(board.slots, max(1, board.count(CellState.WAITING)))} at a time")
 
-    def changed(self, status: Status, event: str) -> None:
+    def changed(self, status: CellStatus, event: str) -> None:
         """Something happened to a cell."""
         if event == "done" and status.seconds is not None:
             event = f"done in {status.seconds:.1f} s{_score(status)}"
-        settled = len(self.board.cells) - self.board.count(State.WAITING, State.RUNNING, State.ELSEWHERE)
+        settled = len(self.board.cells) - self.board.count(CellState.WAITING, CellState.RUNNING, CellState.ELSEWHERE)
         width = len(str(len(self.board.cells)))
         left = f"  {_clock(rest)} left" if event.startswith("done") and (rest := seconds_left(self.board)) else ""
         self._print(f"[{settled:{width}d}/{len(self.board.cells)}] {status.cell.name}: {event}{left}")
@@ -84,9 +84,9 @@ class LiveDisplay(PlainDisplay):
         if self.board.cells:
             self.console.print(drawn(self.board))
 
-    def changed(self, status: Status, event: str) -> None:
+    def changed(self, status: CellStatus, event: str) -> None:
         """Something happened to a cell; what went wrong stays on the screen."""
-        if status.state not in (State.RUNNING, State.DONE):
+        if status.state not in (CellState.RUNNING, CellState.DONE):
             super().changed(status, event)
         self._draw()
 
@@ -109,7 +109,7 @@ def display() -> PlainDisplay:
     return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay(console)
 
 
-def drawn(board: Board) -> Table:
+def drawn(board: GridStatus) -> Table:
     """The grid: for each data set a row a model, a glyph a seed."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     datasets = dict.fromkeys(_dataset(status) for status in board.cells)
@@ -125,13 +125,13 @@ def drawn(board: Board) -> Table:
     return table
 
 
-def _dataset(status: Status) -> str:
+def _dataset(status: CellStatus) -> str:
     return status.cell.folder.parent.parent.name
 
 
-def _workers(board: Board, most: int = 16) -> Table:
+def _workers(board: GridStatus, most: int = 16) -> Table:
     table = Table.grid(padding=(0, 2))
-    running = [status for status in board.cells if status.state is State.RUNNING]
+    running = [status for status in board.cells if status.state is CellState.RUNNING]
     for status in running[:most]:
         progress = read_progress(status.cell.folder)
         fraction = min(1.0, progress.fraction) if progress else 0.0
@@ -144,21 +144,21 @@ def _workers(board: Board, most: int = 16) -> Table:
     return table
 
 
-def summary(board: Board) -> str:
+def summary(board: GridStatus) -> str:
     """How many cells there are, and how many of them are what."""
     parts = [f"{board.count(state)} {state.value}" for state in GLYPHS if board.count(state)]
     return f"{len(board.cells)} cells: {', '.join(parts)}"
 
 
-def seconds_left(board: Board) -> float | None:
+def seconds_left(board: GridStatus) -> float | None:
     """Seconds until the grid is full, at the pace so far; None before the first cell is done, and after the last."""
     spent = [status.seconds for status in board.cells if status.seconds is not None]
     if not spent or board.complete:
         return None
     mean, now = sum(spent) / len(spent), time.monotonic()
-    running = [status for status in board.cells if status.state is State.RUNNING]
-    todo = board.count(State.WAITING) * mean + sum(max(0.0, mean - (now - status.begun)) for status in running)
-    return todo / max(1, min(board.slots, board.count(State.WAITING, State.RUNNING)))
+    running = [status for status in board.cells if status.state is CellState.RUNNING]
+    todo = board.count(CellState.WAITING) * mean + sum(max(0.0, mean - (now - status.begun)) for status in running)
+    return todo / max(1, min(board.slots, board.count(CellState.WAITING, CellState.RUNNING)))
 
 
 def _clock(seconds: float) -> str:
@@ -167,7 +167,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
-def _score(status: Status) -> str:
+def _score(status: CellStatus) -> str:
     try:
         scores = status.cell.result()["scores"]
     except (OSError, ValueError, KeyError):

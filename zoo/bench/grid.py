@@ -10,12 +10,12 @@ from typing import Protocol as Interface
 
 import attrs
 
-from zoo.bench.board import AGAIN, Board, State, Status
 from zoo.bench.cells import End, Job
 from zoo.bench.executors import Executor
+from zoo.bench.grid_status import AGAIN, CellState, CellStatus, GridStatus
 from zoo.errors import ZooError
 
-__all__ = ["ATTEMPTS", "StoppedError", "Watcher", "fill"]
+__all__ = ["ATTEMPTS", "GridCallback", "StoppedError", "fill"]
 
 ATTEMPTS = 3
 """How often a cell is begun in one call before a worker that keeps vanishing counts as broken."""
@@ -29,13 +29,13 @@ class StoppedError(ZooError):
     exit_status = 130
 
 
-class Watcher(Interface):
+class GridCallback(Interface):
     """Who is told how the grid goes."""
 
-    def begun(self, board: Board) -> None:
+    def begun(self, board: GridStatus) -> None:
         """The grid begins, or goes on."""
 
-    def changed(self, status: Status, event: str) -> None:
+    def changed(self, status: CellStatus, event: str) -> None:
         """Something happened to a cell; ``event`` says what in a few words."""
 
     def ticked(self) -> None:
@@ -46,9 +46,9 @@ class Watcher(Interface):
 class _Filling:
     """One call's way through the grid."""
 
-    board: Board
+    board: GridStatus
     executor: Executor
-    watcher: Watcher
+    watcher: GridCallback
     environment: dict[str, str]
     time_limit: float | None
     queue: deque[int] = attrs.field(init=False)
@@ -56,7 +56,7 @@ class _Filling:
     begun_here: dict[int, int] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        self.queue = deque(i for i, s in enumerate(self.board.cells) if s.state is State.WAITING)
+        self.queue = deque(i for i, s in enumerate(self.board.cells) if s.state is CellState.WAITING)
 
     def launch(self) -> None:
         """Give every free slot the next cell that is due."""
@@ -71,10 +71,10 @@ class _Filling:
                 self.settle(i, End("failed"))
                 continue
             if status.cell.busy:
-                self.later(i, State.ELSEWHERE)
+                self.later(i, CellState.ELSEWHERE)
                 continue
             status.attempts += 1
-            status.begun, status.state = time.monotonic(), State.RUNNING
+            status.begun, status.state = time.monotonic(), CellState.RUNNING
             self.begun_here[i] = self.begun_here.get(i, 0) + 1
             self.running.add(i)
             cell = status.cell
@@ -113,33 +113,33 @@ class _Filling:
         cell = status.cell
         self.running.discard(i)
         if cell.done:  # whatever the worker said last, or could not say
-            status.state = State.DONE
+            status.state = CellState.DONE
             if end.kind == "done" and end.reason != "already" and status.begun:
                 status.seconds = time.monotonic() - status.begun
             self.watcher.changed(status, "done")
         elif end.kind == "failed" and (failure := cell.failure) is not None:
-            status.state = State.DIVERGED if failure.kind == "diverged" else State.FAILED
+            status.state = CellState.DIVERGED if failure.kind == "diverged" else CellState.FAILED
             status.reason = failure.reason
             self.watcher.changed(status, failure.reason if failure.kind == "diverged" else f"failed: {failure.reason}")
         elif end.kind == "busy":
             status.attempts -= 1
             self.begun_here[i] -= 1
-            self.later(i, State.ELSEWHERE)
+            self.later(i, CellState.ELSEWHERE)
         elif end.kind == "timeout":
             self.broke(i, "timeout", end.reason)
         elif end.kind in ("disk", "stopped"):
-            status.state, status.reason = State.OPEN, end.reason
+            status.state, status.reason = CellState.OPEN, end.reason
             self.watcher.changed(status, "stopped" if end.kind == "stopped" else f"not done: {end.reason}")
         elif self.begun_here[i] < ATTEMPTS:
             status.anew = False
             self.watcher.changed(status, f"{end.reason or end.kind}; goes on from its checkpoint")
-            self.later(i, State.WAITING, 0.0)
+            self.later(i, CellState.WAITING, 0.0)
         else:
             self.broke(i, "killed", f"{end.reason or end.kind}, {self.begun_here[i]} times in a row")
 
-    def later(self, i: int, state: State, pause: float | None = None) -> None:
+    def later(self, i: int, state: CellState, pause: float | None = None) -> None:
         status = self.board.cells[i]
-        if state is State.ELSEWHERE and status.pause == AGAIN:
+        if state is CellState.ELSEWHERE and status.pause == AGAIN:
             self.watcher.changed(status, "another process is at it")
         status.not_before = time.monotonic() + (status.pause if pause is None else pause)
         status.pause = min(_AT_MOST, status.pause * 1.5)
@@ -148,16 +148,16 @@ class _Filling:
 
     def broke(self, i: int, kind: str, reason: str) -> None:
         status = self.board.cells[i]
-        status.state, status.reason = State.FAILED, reason
+        status.state, status.reason = CellState.FAILED, reason
         try:
             if not status.cell.fail(kind, reason, status.attempts):
-                self.later(i, State.ELSEWHERE)  # somebody took it up again at once
+                self.later(i, CellState.ELSEWHERE)  # somebody took it up again at once
                 return
         except ZooError as error:
-            status.state, status.reason = State.OPEN, f"{reason}; and {error}"
+            status.state, status.reason = CellState.OPEN, f"{reason}; and {error}"
         if status.cell.done:
-            status.state = State.DONE
-        self.watcher.changed(status, "done" if status.state is State.DONE else f"failed: {status.reason}")
+            status.state = CellState.DONE
+        self.watcher.changed(status, "done" if status.state is CellState.DONE else f"failed: {status.reason}")
 
     def run(self) -> None:
         while self.queue or self.running:
@@ -182,9 +182,9 @@ class _Filling:
 
 
 def fill(
-    board: Board,
+    board: GridStatus,
     executor: Executor,
-    watcher: Watcher,
+    watcher: GridCallback,
     *,
     environment: dict[str, str] | None = None,
     time_limit: float | None = None,
@@ -201,7 +201,7 @@ def fill(
         filling.run()
     except KeyboardInterrupt:
         filling.stop()
-        done = board.count(State.DONE, State.DIVERGED)
+        done = board.count(CellState.DONE, CellState.DIVERGED)
         raise StoppedError(
             f"interrupted with {done} of {len(board.cells)} cells done; the same command goes on from the checkpoints"
         ) from None

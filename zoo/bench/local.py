@@ -18,14 +18,14 @@ import attrs
 
 from zoo.bench.cells import End, Job
 from zoo.bench.executors import Resources
+from zoo.bench.fork_server import GRACE
 from zoo.bench.machine import cores, gpus
-from zoo.bench.nursery import GRACE
 from zoo.errors import UsageError, ZooError
 
 __all__ = ["LocalExecutor"]
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_MOST_NURSERIES = 3  # in a row that died before any job ended
+_MAX_FAILED_STARTS = 3  # in a row that died before any job ended
 
 
 @attrs.define
@@ -37,7 +37,7 @@ class _Running:
 
 
 class LocalExecutor:
-    """Processes of this machine, forked from one that has imported everything (see :mod:`zoo.bench.nursery`).
+    """Processes of this machine, forked from one that has imported everything (see :mod:`zoo.bench.fork_server`).
 
     Threads are set so that the jobs do not fight over the cores. With GPUs, each job sees one, and a GPU is shared by
     as many jobs as its fraction allows.
@@ -68,7 +68,7 @@ class LocalExecutor:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._unread = b""
-        self._stillborn = 0
+        self._failed_starts = 0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - what a nursery that cannot begin says of it
         self._begin()
 
@@ -76,7 +76,7 @@ class LocalExecutor:
         ours, theirs = socket.socketpair()
         path = os.pathsep.join(p for p in sys.path if p)  # workers find the plugins that this process finds
         environment = {**os.environ, **dict.fromkeys(_THREADS, str(self.threads)), "PYTHONPATH": path}
-        command = [sys.executable, "-P", "-m", "zoo.bench.nursery", *(["--spawn"] if self._spawn else [])]
+        command = [sys.executable, "-P", "-m", "zoo.bench.fork_server", *(["--spawn"] if self._spawn else [])]
         with theirs:
             self._process = subprocess.Popen(
                 command,
@@ -127,7 +127,7 @@ class LocalExecutor:
         assert isinstance(status, int)
         running = self._running.pop(number)
         self._free.append(running.gpu)
-        self._stillborn = 0
+        self._failed_starts = 0
         if isinstance(said, dict):
             return number, End(**said)
         if running.timed_out:
@@ -142,9 +142,9 @@ class LocalExecutor:
         lost = [(number, End("killed", "the process that starts the workers died")) for number in self._running]
         self._free += [running.gpu for running in self._running.values()]
         self._running.clear()
-        self._stillborn += 1
+        self._failed_starts += 1
         self._end_process()
-        if self._stillborn >= _MOST_NURSERIES:
+        if self._failed_starts >= _MAX_FAILED_STARTS:
             self._errors.seek(0)
             said = self._errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
             raise ZooError(f"no worker can be started: {said[-1]}")

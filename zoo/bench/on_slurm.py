@@ -12,9 +12,9 @@ import attrs
 
 from zoo.bench.cells import End, Job
 from zoo.bench.executors import Resources
+from zoo.bench.fork_server import GRACE
 from zoo.bench.local import supervise
 from zoo.bench.machine import cores
-from zoo.bench.nursery import GRACE
 from zoo.errors import UsageError, ZooError
 
 __all__ = ["SlurmExecutor"]

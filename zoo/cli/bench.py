@@ -59,15 +59,15 @@ def bench(
     A cell that is done is not run again, and one that was cut off goes on from its checkpoint: after any interruption,
     give the same command again.
     """
+    from zoo.bench.bench_protocol import BenchProtocol
     from zoo.bench.executors import Resources
-    from zoo.bench.protocol import Protocol
-    from zoo.bench.run import run_grid, stored, with_grid
+    from zoo.bench.run_grid import run_grid, stored, with_grid
 
     seconds = None if time_limit is None else _seconds(time_limit)
     if slurm and executor != "submitit":
         raise UsageError("slurm: goes with --executor submitit only")
     resources = Resources(jobs, threads, device, gpu_fraction, dict(_pair(text) for text in slurm))
-    protocol = Protocol.from_file(file) if file else stored(out) or Protocol()
+    protocol = BenchProtocol.from_file(file) if file else stored(out) or BenchProtocol()
     protocol = with_grid(protocol, _names("models", models), _names("datasets", datasets), seeds)
     if dry_run:
         _show(out, protocol, retry_failed)
@@ -91,11 +91,11 @@ def bench(
 def _show(out: Path, protocol: object, retry_failed: bool) -> None:
     from rich.console import Console
 
+    from zoo.bench.bench_protocol import BenchProtocol
     from zoo.bench.display import drawn, summary
-    from zoo.bench.protocol import Protocol
-    from zoo.bench.run import plan
+    from zoo.bench.run_grid import plan
 
-    assert isinstance(protocol, Protocol)
+    assert isinstance(protocol, BenchProtocol)
     board = plan(out, protocol, retry_failed=retry_failed)
     console = Console(highlight=False)
     console.print(drawn(board))
@@ -103,13 +103,13 @@ def _show(out: Path, protocol: object, retry_failed: bool) -> None:
 
 
 def _conclude(board: object, out: Path) -> None:
-    from zoo.bench.board import Board, State
     from zoo.bench.display import summary
+    from zoo.bench.grid_status import CellState, GridStatus
 
-    assert isinstance(board, Board)
+    assert isinstance(board, GridStatus)
     click.echo(summary(board))
-    failed = [s.cell.name for s in board.cells if s.state is State.FAILED]
-    unfinished = [s for s in board.cells if s.state is State.OPEN]
+    failed = [s.cell.name for s in board.cells if s.state is CellState.FAILED]
+    unfinished = [s for s in board.cells if s.state is CellState.OPEN]
     if failed:
         shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
         raise ZooError(

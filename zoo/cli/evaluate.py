@@ -127,7 +127,7 @@ def _score_run(
     import attrs
 
     from zoo.run import load
-    from zoo.run.folder import RunFolder
+    from zoo.run.run_folder import RunFolder
     from zoo.run.scoring import Scorer
     from zoo.run.train import choose_device, load_data
 
@@ -165,8 +165,8 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
     import torch
 
     import zoo
-    from zoo.run.folder import write_atomically
-    from zoo.run.pictures import save_pairs
+    from zoo.run.image_grids import save_pairs
+    from zoo.run.run_folder import write_atomically
     from zoo.run.scoring import as_json
 
     content = {
@@ -186,15 +186,15 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
         raise ZooError(f"out: cannot write to {target.parent}: {error.strerror or error}") from None
     write_atomically(target, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
     written = [str(target)]
-    if scores.neighbours is not None:
-        picture = target.with_name(f"{target.stem}-neighbours.png")
-        save_pairs(scores.neighbours.images, data.train.images[scores.neighbours.indices], picture)
+    if scores.neighbors is not None:
+        picture = target.with_name(f"{target.stem}-neighbors.png")
+        save_pairs(scores.neighbors.images, data.train.images[scores.neighbors.indices], picture)
         written.append(f"{picture} (the generated images nearest to training images, above those)")
     click.echo(f"wrote {', '.join(written)}")
 
 
 def _result(path: Path, extractor: str | None) -> dict[str, Any]:
-    from zoo.run.folder import RunFolder
+    from zoo.run.run_folder import RunFolder
 
     if path.suffix == ".json" or extractor is not None:
         file = path if path.suffix == ".json" else path / f"eval-{extractor}.json"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 import zoo
-from zoo.cli import evaluate, inspect, produce
+from zoo.cli import evaluate, generate, info
 from zoo.cli.bench import bench
 from zoo.cli.leaderboard import leaderboard
 from zoo.cli.new import new
@@ -50,20 +50,20 @@ def cli(debug: bool) -> None:
 
 cli.add_command(RunCommand("run"))
 for command in (
-    inspect.list_,
-    inspect.show,
-    produce.sample,
-    produce.reconstruct,
-    produce.interpolate,
-    produce.traverse,
-    produce.encode,
+    info.list_,
+    info.show,
+    generate.sample,
+    generate.reconstruct,
+    generate.interpolate,
+    generate.traverse,
+    generate.encode,
     evaluate.evaluate,
     evaluate.compare,
     bench,
     leaderboard,
-    inspect.check,
+    info.check,
     new,
-    inspect.doctor,
+    info.doctor,
 ):
     cli.add_command(command)
 

@@ -162,7 +162,7 @@ def _written(folder: Path) -> list[str]:
         "samples.png",
         "reconstructions.png",
         "interpolations.png",
-        "neighbours.png",
+        "neighbors.png",
         "class_samples.png",
         "curves.png",
         "model.safetensors",

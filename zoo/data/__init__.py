@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from zoo.data.cache import cache_dir
+from zoo.data.array_cache import cache_dir
 from zoo.data.celeba import load_celeba
 from zoo.data.digits import load_digits
 from zoo.data.download import check_directory
-from zoo.data.folder import open_folder
-from zoo.data.pixels import to_uint8, to_unit
+from zoo.data.image_folder import open_folder
+from zoo.data.pixels import from_uint8, to_uint8
 from zoo.data.spec import DataOptions, Dataset, DataSource, DataSpec, DataWarning, Split
 from zoo.data.torchvision_sets import load_cifar10, load_emnist, load_mnist_like, load_svhn
 from zoo.errors import UsageError, unknown_name
@@ -24,10 +24,10 @@ __all__ = [
     "Split",
     "bundled_sources",
     "cache_dir",
+    "from_uint8",
     "load_dataset",
     "open_folder",
     "to_uint8",
-    "to_unit",
 ]
 
 _FOLDER = "folder:"
@@ -35,20 +35,20 @@ _FOLDER = "folder:"
 
 def bundled_sources() -> list[DataSource]:
     """The data sets that come with zoo, the default first."""
-    grey, colour = (1, 28, 28), (3, 32, 32)
+    gray, color = (1, 28, 28), (3, 32, 32)
     return [
         DataSource("digits", "8×8 scans of digits, bundled: no download", load_digits, (1, 8, 8), 100),
         *(
-            DataSource(name, text, partial(load_mnist_like, name, folder, 20), grey, 20)
+            DataSource(name, text, partial(load_mnist_like, name, folder, 20), gray, 20)
             for name, folder, text in (
-                ("mnist", "MNIST", "handwritten digits, 28×28 grey"),
-                ("fashion-mnist", "FashionMNIST", "articles of clothing, 28×28 grey"),
-                ("kmnist", "KMNIST", "cursive Japanese characters, 28×28 grey"),
+                ("mnist", "MNIST", "handwritten digits, 28×28 gray"),
+                ("fashion-mnist", "FashionMNIST", "articles of clothing, 28×28 gray"),
+                ("kmnist", "KMNIST", "cursive Japanese characters, 28×28 gray"),
             )
         ),
-        DataSource("emnist", "digits and letters in 47 balanced classes, 28×28 grey", load_emnist, grey, 20),
-        DataSource("cifar10", "photographs in ten classes, 32×32 RGB", load_cifar10, colour, 50),
-        DataSource("svhn", "house numbers from street views, 32×32 RGB", load_svhn, colour, 50),
+        DataSource("emnist", "digits and letters in 47 balanced classes, 28×28 gray", load_emnist, gray, 20),
+        DataSource("cifar10", "photographs in ten classes, 32×32 RGB", load_cifar10, color, 50),
+        DataSource("svhn", "house numbers from street views, 32×32 RGB", load_svhn, color, 50),
         DataSource("celeba", "faces of celebrities, the middle 148 pixels at 64×64 RGB", load_celeba, (3, 64, 64), 20),
     ]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.data.cache import cache_dir, load_arrays, save_arrays
+from zoo.data.array_cache import cache_dir, load_arrays, save_arrays
 from zoo.data.download import Published, data_root, obtain
 from zoo.data.images import Frame, in_threads, render
 from zoo.data.spec import DataOptions, Dataset, Split

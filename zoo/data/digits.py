@@ -1,7 +1,7 @@
 """The default data set: scikit-learn's bundled 8×8 scans of handwritten digits, which need no download.
 
 They are the 1,797 scans of the *test* part of UCI's «Optical Recognition of Handwritten Digits» (Alpaydin and
-Kaynak, 1998), from 13 writers, reduced to 17 grey levels.
+Kaynak, 1998), from 13 writers, reduced to 17 gray levels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.data.cache import cache_dir, load_arrays, save_arrays
+from zoo.data.array_cache import cache_dir, load_arrays, save_arrays
 from zoo.data.images import conform
 from zoo.data.spec import DataOptions, Dataset, Split
 
@@ -27,7 +27,7 @@ _EPOCHS = 100
 def load_digits(options: DataOptions) -> Dataset:
     """1,297 training and 500 test images, (1, 8, 8), ten classes; the split is fixed and stratified by class.
 
-    Grey levels 0..16 become round(255 v / 16). `data_dir` and `download` play no part.
+    Gray levels 0..16 become round(255 v / 16). `data_dir` and `download` play no part.
     """
     arrays = _scans()
     images, labels = torch.from_numpy(arrays["images"])[:, None], torch.from_numpy(arrays["labels"])

@@ -2,7 +2,7 @@
 
 Resizing is Pillow's LANCZOS. Its support grows with the reduction factor, so reductions are antialiased, and
 it is the sharpest filter of which that holds; BOX is exact only at whole factors and aliases between them.
-Pictures with transparency are laid on white, as a browser or a page shows them. Sixteen-bit greys are divided
+Pictures with transparency are laid on white, as a browser or a page shows them. Sixteen-bit grays are divided
 by 257, the same for every image, so 65535 becomes 255; Pillow's own conversion would clip them.
 """
 
@@ -25,7 +25,7 @@ from zoo.data.spec import DataOptions
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-__all__ = ["Frame", "conform", "in_threads", "is_grey", "probe", "read", "render"]
+__all__ = ["Frame", "conform", "in_threads", "is_gray", "probe", "read", "render"]
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
 
@@ -47,8 +47,8 @@ class Frame:
         return self.channels, *self.size
 
 
-def is_grey(mode: str) -> bool:
-    """Whether a Pillow mode holds grey values only: bilevel, 8-bit, with alpha, 16-bit and wider integers."""
+def is_gray(mode: str) -> bool:
+    """Whether a Pillow mode holds gray values only: bilevel, 8-bit, with alpha, 16-bit and wider integers."""
     return mode in ("1", "L", "LA") or mode.startswith("I")
 
 

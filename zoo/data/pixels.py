@@ -7,10 +7,10 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 
-__all__ = ["to_uint8", "to_unit"]
+__all__ = ["from_uint8", "to_uint8"]
 
 
-def to_unit(images: Tensor) -> Tensor:
+def from_uint8(images: Tensor) -> Tensor:
     """Stored pixels as networks see them: x / 127.5 − 1, so 0 becomes −1 and 255 becomes 1.
 
     Args:
@@ -22,18 +22,18 @@ def to_unit(images: Tensor) -> Tensor:
     Raises:
         ZooError: if the images are not uint8 (converted already, most likely).
 
-    >>> to_unit(torch.tensor([0, 255], dtype=torch.uint8))
+    >>> from_uint8(torch.tensor([0, 255], dtype=torch.uint8))
     tensor([-1.,  1.])
     """
     if images.dtype != torch.uint8:
-        raise ZooError(f"to_unit takes uint8 images, not {images.dtype}; were they converted already?")
+        raise ZooError(f"from_uint8 takes uint8 images, not {images.dtype}; were they converted already?")
     return images.float().div_(127.5).sub_(1)  # in place: as many bits, two allocations fewer
 
 
 def to_uint8(x: Tensor) -> Tensor:
     """Images of a network as pixels: rounded to the nearest of 0..255; what lies outside [−1, 1] is clipped.
 
-    `to_uint8(to_unit(images))` is `images` exactly.
+    `to_uint8(from_uint8(images))` is `images` exactly.
 
     Args:
         x: Floats, nominally in [−1, 1], of any shape.

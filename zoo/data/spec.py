@@ -46,7 +46,7 @@ class Split:
     """Images, and their labels where there are any.
 
     Args:
-        images: uint8 in 0..255, with shape (N, C, H, W) and C of 1 (grey) or 3 (RGB).
+        images: uint8 in 0..255, with shape (N, C, H, W) and C of 1 (gray) or 3 (RGB).
         labels: int64 class indices with shape (N,), or None when unlabelled.
 
     Raises:

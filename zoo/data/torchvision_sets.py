@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.data.cache import cache_dir, load_arrays, save_arrays
+from zoo.data.array_cache import cache_dir, load_arrays, save_arrays
 from zoo.data.download import Published, damage, data_root, obtain, present
 from zoo.data.images import conform
 from zoo.data.spec import DataOptions, Dataset, Split
@@ -59,7 +59,7 @@ def load_mnist_like(name: str, folder: str, epochs: int, options: DataOptions) -
         return _idx(gzip.decompress(path.read_bytes()), path)
 
     train_x, train_y, test_x, test_y = (tensor(file, md5) for file, md5 in source["resources"].tolist())
-    train, test = _grey(train_x, train_y, options), _grey(test_x, test_y, options)
+    train, test = _gray(train_x, train_y, options), _gray(test_x, test_y, options)
     # torchvision names MNIST's classes «0 - zero»; the digit says as much
     return Dataset(name, train, test, tuple(c.split(" - ")[0] for c in source["classes"].tolist()), epochs)
 
@@ -100,12 +100,12 @@ def load_emnist(options: DataOptions) -> Dataset:
         path = obtain("emnist", root, Published(packed, EMNIST.md5, (EMNIST.url,)), options.download)
         with zipfile.ZipFile(path) as archive:
             parts = [_idx(gzip.decompress(archive.read(f"gzip/{name}-ubyte.gz")), path) for name in names]
-    train = _grey(parts[0].transpose(1, 2), parts[1], options)
-    test = _grey(parts[2].transpose(1, 2), parts[3], options)
+    train = _gray(parts[0].transpose(1, 2), parts[1], options)
+    test = _gray(parts[2].transpose(1, 2), parts[3], options)
     return Dataset("emnist", train, test, tuple(EMNIST.classes_split_dict["balanced"]), 20)
 
 
-def _grey(images: Tensor, labels: Tensor, options: DataOptions) -> Split:
+def _gray(images: Tensor, labels: Tensor, options: DataOptions) -> Split:
     return Split(conform(images[:, None].contiguous(), options), labels.long())
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zoo.engine.engine import Engine
-from zoo.engine.probe import WORTH, bf16_pays
+from zoo.engine.precision_trial import MIN_SPEEDUP, bf16_speedup
 from zoo.engine.ranks import Ranks
 from zoo.engine.stream import Stream
 
-__all__ = ["WORTH", "Engine", "Ranks", "Stream", "bf16_pays"]
+__all__ = ["MIN_SPEEDUP", "Engine", "Ranks", "Stream", "bf16_speedup"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, fx
 
-from zoo.engine.turns import Derivatives, Play
+from zoo.engine.turn_step import Derivatives, TurnStep
 
 __all__ = ["Compiled", "traced", "untouched"]
 
@@ -25,7 +25,7 @@ IN_ORDER: dict[str, bool] = {
 
 
 @contextlib.contextmanager
-def untouched(play: Play) -> Iterator[None]:
+def untouched(play: TurnStep) -> Iterator[None]:
     """Afterwards buffers (batch statistics) and random state are what they were: a trace, or a trial, leaves none."""
     kept = [(buffer, buffer.clone()) for buffer in play.networks.buffers()]
     cuda = [play.device] if play.device.type == "cuda" else []
@@ -38,7 +38,7 @@ def untouched(play: Play) -> Iterator[None]:
                     buffer.copy_(value)
 
 
-def traced(play: Play, *batch: Tensor) -> tuple[fx.GraphModule, tuple[str, ...]]:
+def traced(play: TurnStep, *batch: Tensor) -> tuple[fx.GraphModule, tuple[str, ...]]:
     """Terms and gradients of a turn as one graph of tensor operations, and the terms' names.
 
     The graph takes batches of this one's shape and gives a list, terms first and then the gradients, in the order of
@@ -70,7 +70,7 @@ class Compiled:
         play: the turn.
     """
 
-    def __init__(self, play: Play) -> None:
+    def __init__(self, play: TurnStep) -> None:
         self.play = play
         self.reason = ""
         """Why the turn is played eagerly all the same; empty where it is not."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from zoo.accelerators.cpu import accelerate, restore
 from zoo.engine.compiled import Compiled
 from zoo.engine.graphs import CudaRecorder, GraphedStep
-from zoo.engine.layers import plainly, quicken
 from zoo.engine.stream import Stream
-from zoo.engine.turns import Play
+from zoo.engine.turn_step import TurnStep
 from zoo.errors import ZooError
 from zoo.game import Turn
 from zoo.interfaces import Networks, Objective
@@ -46,14 +46,14 @@ class Engine:
     ) -> None:
         self.objective, self.networks, self.stream = objective, networks, stream
         self.step_count, self.steps = 0, steps
-        self.quickened: dict[str, int] = {}
+        self.accelerated: dict[str, int] = {}
         """Layers that compute through faster kernels than torch's own until :meth:`release`: how many, by class."""
         if stream.device.type == "cpu":
             # The CPU's convolutions are 4 to 21 % faster on channels that lie side by side; the mathematics stays.
             networks.to(memory_format=torch.channels_last)
-            self.quickened = quicken(networks, bf16=precision == "bf16")
+            self.accelerated = accelerate(networks, bf16=precision == "bf16")
         self.ranks = stream.ranks
-        self.plays = [Play(objective, turn, networks, stream, precision == "bf16") for turn in objective.turns()]
+        self.plays = [TurnStep(objective, turn, networks, stream, precision == "bf16") for turn in objective.turns()]
         self._compiled = [Compiled(play) for play in self.plays] if compile else []
         for play, faster in zip(self.plays, self._compiled, strict=False):
             play.differentiate = faster
@@ -67,10 +67,10 @@ class Engine:
         captured = graphs and stream.device.type == "cuda" and self.ranks.size == 1
         self._graph = GraphedStep(self._whole, CudaRecorder(stream.device)) if captured else None
 
-    def _plan(self) -> tuple[list[tuple[Stream, int]], list[tuple[Play, int]]]:
+    def _plan(self) -> tuple[list[tuple[Stream, int]], list[tuple[TurnStep, int]]]:
         """The batches that a step draws (stream, offset), and who plays on which of them, in order."""
         draws: list[tuple[Stream, int]] = []
-        schedule: list[tuple[Play, int]] = []
+        schedule: list[tuple[TurnStep, int]] = []
         for play in self.plays:
             for i in range(play.turn.repeat):
                 draw = (play.stream, i)
@@ -105,7 +105,7 @@ class Engine:
 
     def release(self) -> None:
         """Training is over: the networks' layers are torch's own again, and compute what they will after loading."""
-        plainly(self.networks)
+        restore(self.networks)
 
     def step(self) -> None:
         """Play every turn once (or its ``repeat``). Draws fresh batches; reads nothing back to the host."""
@@ -139,7 +139,7 @@ class Engine:
         """The turn's terms on a batch, under this engine's precision."""
         return self._play_of(turn).terms(*batch)
 
-    def _play_of(self, turn: Turn) -> Play:
+    def _play_of(self, turn: Turn) -> TurnStep:
         # By name: a model's turns() gives new turns at every call.
         return next(play for play in self.plays if play.turn.name == turn.name)
 
@@ -175,7 +175,7 @@ class Engine:
             )
         return means
 
-    def _prefix(self, play: Play) -> str:
+    def _prefix(self, play: TurnStep) -> str:
         return f"{play.turn.name}/" if len(self.plays) > 1 else ""
 
     def gradient_norms(self) -> dict[str, float]:
@@ -187,7 +187,7 @@ class Engine:
         }
 
     def state(self) -> dict[str, Tensor]:
-        """Networks, optimisers, running sums and random state as flat tensors on the CPU, for a checkpoint."""
+        """Networks, optimizers, running sums and random state as flat tensors on the CPU, for a checkpoint."""
         flat: dict[str, Tensor] = {f"net/{k}": v for k, v in self.networks.state_dict().items()}
         for i, play in enumerate(self.plays):
             for key, update in play.updates.items():

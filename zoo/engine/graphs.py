@@ -15,7 +15,7 @@ Step = Callable[[Sequence[Tensor]], None]
 """A training step on the images at these places (each int64, (B,)): everything else it needs, it holds."""
 
 EAGER_STEPS = 3
-"""Steps before the capture, on the stream that captures: allocations, kernels' choice, optimisers' first state.
+"""Steps before the capture, on the stream that captures: allocations, kernels' choice, optimizers' first state.
 
 They are the run's own first steps, so nothing has to be put back after a warm-up: neither moments, nor batch
 statistics, nor the random state.
@@ -101,7 +101,7 @@ class GraphedStep:
             self._step(places)
         elif self._done < EAGER_STEPS:
             self._done += 1
-            # The last is watched: before it compilers, libraries and optimisers may still settle, which takes waits.
+            # The last is watched: before it compilers, libraries and optimizers may still settle, which takes waits.
             self.reason = self._recorder.warm(lambda: self._step(places), self._done == EAGER_STEPS)
         else:
             if self._replay is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoo.data import to_unit
+from zoo.data import from_uint8
 from zoo.engine.ranks import Ranks
 from zoo.errors import UsageError
 
@@ -58,7 +58,7 @@ class Stream:
 
     def batch_at(self, places: Tensor, labels: bool = False) -> tuple[Tensor, ...]:
         """The images at ``places`` (int64, (B,)) as a batch x, or x and their labels y."""
-        x = to_unit(self.images.index_select(0, places))
+        x = from_uint8(self.images.index_select(0, places))
         if not labels:
             return (x,)
         assert self.labels is not None

@@ -1,12 +1,12 @@
 from .annealed import annealed_log_likelihood
 from .balls import PRDC, prdc
 from .codes import Codes, active_units, cycle_error, knn_accuracy, linear_probe, mmd
-from .copies import Memorisation, memorisation
+from .copies import Memorization, memorization
 from .dinov2 import DINOv2
 from .extractors import Classifier, Extractor, PinnedClassifier
 from .files import read_images
 from .frechet import Reference, frechet_distance
-from .full import Neighbours
+from .full import NearestTraining
 from .inception import Inception
 from .kernel import kid
 from .legacy import ClassifierScore, Parzen, parzen, parzen_log_likelihood
@@ -28,10 +28,10 @@ __all__ = [
     "Gallery",
     "Inception",
     "LogLikelihood",
-    "Memorisation",
+    "Memorization",
     "Metric",
     "Moments",
-    "Neighbours",
+    "NearestTraining",
     "Parzen",
     "PinnedClassifier",
     "Protocol",
@@ -48,7 +48,7 @@ __all__ = [
     "knn_accuracy",
     "linear_probe",
     "log_likelihood",
-    "memorisation",
+    "memorization",
     "metric_of",
     "mmd",
     "moments_of",

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: fidelity and diversity apart, by balls around neighbours."""
+"""Precision, recall, density and coverage: fidelity and diversity apart, by balls around neighbors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.evaluation.distances import checked, kth_neighbour, squared_blocks
+from zoo.evaluation.distances import checked, kth_neighbor, squared_blocks
 
-__all__ = ["CAP", "NEIGHBOURS", "PRDC", "prdc"]
+__all__ = ["CAP", "NEIGHBORS", "PRDC", "prdc"]
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 CAP = 10_000
 """How many of each side are compared at most."""
 
@@ -33,8 +33,8 @@ class PRDC:
     """Real vectors whose ball holds a generated one."""
 
 
-def prdc(real: Tensor, generated: Tensor, *, k: int = NEIGHBOURS, radii: Tensor | None = None) -> PRDC:
-    """Compare two sets by the balls that reach from each vector to its k-th nearest neighbour in its own set.
+def prdc(real: Tensor, generated: Tensor, *, k: int = NEIGHBORS, radii: Tensor | None = None) -> PRDC:
+    """Compare two sets by the balls that reach from each vector to its k-th nearest neighbor in its own set.
 
     References:
         Kynkäänniemi et al., arXiv:1904.06991 (precision, recall); Naeem et al., arXiv:2002.09797, equations 3 to 6.
@@ -42,18 +42,18 @@ def prdc(real: Tensor, generated: Tensor, *, k: int = NEIGHBOURS, radii: Tensor 
     Args:
         real: with shape (N, d), N above k; of any floating type, computed in float64 and in blocks.
         generated: with shape (M, d), M above k.
-        k: which neighbour a ball reaches to.
-        radii: the squared radii of the real ones, as `kth_neighbour` gives them; computed where not given.
+        k: which neighbor a ball reaches to.
+        radii: the squared radii of the real ones, as `kth_neighbor` gives them; computed where not given.
 
     Raises:
         ZooError: where there are too few vectors, a value is not finite, or the real vectors are all the same one.
     """
     checked("real", real, k + 1)
     checked("generated", generated, k + 1)
-    radii = kth_neighbour(real, k) if radii is None else radii
+    radii = kth_neighbor(real, k) if radii is None else radii
     if not bool((radii > 0).any()):
         raise ZooError(f"real: each vector has {k} others at distance 0, so there is nothing to compare with")
-    own = kth_neighbour(generated, k)
+    own = kth_neighbor(generated, k)
     covered = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     recalled = torch.zeros_like(covered)
     precise = inside = 0

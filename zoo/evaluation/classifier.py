@@ -1,7 +1,7 @@
 """The network and the picture preparation of the pinned classifier, shared by its training and its use.
 
-Trained by ``benchmarks/train_classifier.py``; the weights ship with the package and are pinned by digest in
-`zoo.evaluation.extractors`. The network has no normalisation layer, hence no second mode to be in by mistake.
+TrainedModel by ``benchmarks/train_classifier.py``; the weights ship with the package and are pinned by digest in
+`zoo.evaluation.extractors`. The network has no normalization layer, hence no second mode to be in by mistake.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CHANNELS_RULE", "FEATURES", "RESIZE_RULE", "DigitClassifier", "grey", "prepare"]
+__all__ = ["CHANNELS_RULE", "FEATURES", "RESIZE_RULE", "DigitClassifier", "gray", "prepare"]
 
 FEATURES = 64
 RESIZE_RULE = "28x28 as is; 8x8 bilinear to 20x20 in a border of 4; others bilinear antialias=True to 28x28; float32"
-CHANNELS_RULE = "1 as is; 3 to grey by ITU-R 601 luma, (19595 R + 38470 G + 7471 B + 32768) >> 16"
+CHANNELS_RULE = "1 as is; 3 to gray by ITU-R 601 luma, (19595 R + 38470 G + 7471 B + 32768) >> 16"
 
 
-def grey(images: Tensor) -> Tensor:
+def gray(images: Tensor) -> Tensor:
     """One channel from one or three, by ITU-R 601 luma in 16-bit fixed point, as Pillow's mode L.
 
     Args:
@@ -26,7 +26,7 @@ def grey(images: Tensor) -> Tensor:
     Returns:
         uint8, with shape (B, 1, H, W).
 
-    >>> grey(torch.tensor([255, 0, 0], dtype=torch.uint8).reshape(1, 3, 1, 1)).item()
+    >>> gray(torch.tensor([255, 0, 0], dtype=torch.uint8).reshape(1, 3, 1, 1)).item()
     76
     """
     if images.shape[1] == 1:
@@ -45,7 +45,7 @@ def prepare(images: Tensor) -> Tensor:
     Returns:
         float32 in [0, 1], with shape (B, 1, 28, 28).
     """
-    x = grey(images).float() / 255
+    x = gray(images).float() / 255
     size = tuple(x.shape[-2:])
     if size == (28, 28):
         return x

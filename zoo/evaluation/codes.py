@@ -48,7 +48,7 @@ class Codes:
 
 
 def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
-    """Test accuracy of a multinomial logistic regression on codes, standardised by the training codes.
+    """Test accuracy of a multinomial logistic regression on codes, standardized by the training codes.
 
     scikit-learn's, with its L2 penalty of C = 1. The problem is convex: the solver does not matter.
 

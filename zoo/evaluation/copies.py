@@ -8,14 +8,14 @@ from torch import Tensor
 
 from zoo.evaluation.distances import checked, nearest
 
-__all__ = ["QUANTILE", "Memorisation", "memorisation"]
+__all__ = ["QUANTILE", "Memorization", "memorization"]
 
 QUANTILE = 0.01
 """A generated image nearer to training data than all but this share of test images is a near copy."""
 
 
 @attrs.frozen(eq=False)
-class Memorisation:
+class Memorization:
     """Distances g of generated vectors to their nearest training vector, judged by those t of test vectors."""
 
     probability: float
@@ -31,7 +31,7 @@ class Memorisation:
     """Each generated vector's nearest training vector, int64 (N,)."""
 
 
-def memorisation(generated: Tensor, train: Tensor, test_distances: Tensor) -> Memorisation:
+def memorization(generated: Tensor, train: Tensor, test_distances: Tensor) -> Memorization:
     """Compare the distances to the nearest training vector.
 
     Meehan, Chaudhuri & Dasgupta, arXiv:2004.05675, make the same comparison cell by cell; theirs is the statistic
@@ -56,7 +56,7 @@ def memorisation(generated: Tensor, train: Tensor, test_distances: Tensor) -> Me
     above = len(t) - torch.searchsorted(t, g, right=True)
     equal = torch.searchsorted(t, g, right=True) - torch.searchsorted(t, g)
     middle = float(t.quantile(0.5)) if len(t) else 0.0
-    return Memorisation(
+    return Memorization(
         probability=float((above + 0.5 * equal).double().mean()) / len(t),
         ratio=float(g.quantile(0.5)) / middle if middle > 0 else None,
         near_copies=float((g <= t[int(QUANTILE * (len(t) - 1))]).double().mean()),

@@ -93,7 +93,7 @@ class DINOv2(Extractor):
         named = os.environ.get(VARIABLE)
         if named:
             return Path(named).expanduser()
-        from zoo.data.cache import cache_dir
+        from zoo.data.array_cache import cache_dir
 
         return Path(cache_dir()) / "weights" / FILE
 
@@ -108,7 +108,7 @@ class DINOv2(Extractor):
 
 
 def prepare(images: Tensor) -> Tensor:
-    """What the network sees: as Pillow's bicubic resize would leave it, to a grey level, then standardised.
+    """What the network sees: as Pillow's bicubic resize would leave it, to a gray level, then standardized.
 
     Args:
         images: uint8, with shape (B, 1 or 3, H, W).

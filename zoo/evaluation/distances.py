@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.evaluation.precision import full_precision
+from zoo.evaluation.full_precision import full_precision
 
-__all__ = ["block_rows", "checked", "kth_neighbour", "nearest", "squared_blocks", "squared_pixel_blocks"]
+__all__ = ["block_rows", "checked", "kth_neighbor", "nearest", "squared_blocks", "squared_pixel_blocks"]
 
 _BLOCK = 1_000_000
 """Elements of one block of distances: 8 MB in float64, which a processor's cache holds; 1.4 times as fast as 32 MB."""
@@ -49,7 +49,7 @@ def squared_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Squared Euclidean distances |xᵢ − yⱼ|², some rows of x against all of y at a time.
 
     The expansion |x|² + |y|² − 2x·y loses digits where the lengths are large against the distances, so both sides are
-    centred on y's mean; what is then zero but for rounding is zero.
+    centered on y's mean; what is then zero but for rounding is zero.
 
     Args:
         x: with shape (N, d), of any floating type.
@@ -60,13 +60,13 @@ def squared_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """
     if x.shape[1] != y.shape[1]:
         raise ZooError(f"features: {x.shape[1]} a vector against {y.shape[1]}")
-    centre = y.double().mean(0)
-    others = y.double() - centre
+    center = y.double().mean(0)
+    others = y.double() - center
     lengths = others.square().sum(1)
     step = block_rows(len(y))
     for start in range(0, len(x), step):
         rows = slice(start, min(start + step, len(x)))
-        mine = x[rows].double() - centre
+        mine = x[rows].double() - center
         own = mine.square().sum(1, keepdim=True)
         scale = own + lengths
         block = torch.addmm(scale, mine, others.T, alpha=-2)
@@ -81,24 +81,24 @@ def squared_pixel_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]
         y: uint8, with shape (M, d).
 
     Yields:
-        The rows and their distances in grey levels, float64 but whole, with shape (rows, M).
+        The rows and their distances in gray levels, float64 but whole, with shape (rows, M).
     """
     if x.shape[1] != y.shape[1]:
         raise ZooError(f"pixels: {x.shape[1]} a picture against {y.shape[1]}")
-    centred = y.float() - 128
-    lengths = centred.double().square().sum(1)
+    centered = y.float() - 128
+    lengths = centered.double().square().sum(1)
     step = block_rows(len(y))
     for start in range(0, len(x), step):
         rows = slice(start, min(start + step, len(x)))
         mine = x[rows].float() - 128
         block = mine.double().square().sum(1, keepdim=True) + lengths
         with full_precision():
-            for some in zip(torch.split(mine, _EXACT, 1), torch.split(centred, _EXACT, 1), strict=True):
+            for some in zip(torch.split(mine, _EXACT, 1), torch.split(centered, _EXACT, 1), strict=True):
                 block.sub_(some[0] @ some[1].T, alpha=2)
         yield rows, block
 
 
-def kth_neighbour(x: Tensor, k: int) -> Tensor:
+def kth_neighbor(x: Tensor, k: int) -> Tensor:
     """Squared distance of each vector to its k-th nearest other, float64 (N,). N must be above k."""
     checked("features", x, k + 1)
     found = torch.empty(len(x), dtype=torch.float64, device=x.device)
@@ -118,14 +118,14 @@ def nearest(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     checked("features", y)
     if x.shape[1] != y.shape[1]:
         raise ZooError(f"features: {x.shape[1]} a vector against {y.shape[1]}")
-    centre = y.mean(0, dtype=torch.float64)
+    center = y.mean(0, dtype=torch.float64)
     best = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     index = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     for first in range(0, len(y), _COLUMNS):
-        others = y[first : first + _COLUMNS].double() - centre
+        others = y[first : first + _COLUMNS].double() - center
         lengths = others.square().sum(1)
         for start in range(0, len(x), _ROWS):
-            mine = x[start : start + _ROWS].double() - centre
+            mine = x[start : start + _ROWS].double() - center
             value, place = torch.addmm(lengths, mine, others.T, alpha=-2).min(1)  # but for |x|², the same for all
             closer = value < best[start : start + _ROWS]
             best[start : start + _ROWS][closer] = value[closer]

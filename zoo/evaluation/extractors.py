@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.classifier import CHANNELS_RULE, FEATURES, RESIZE_RULE, DigitClassifier, prepare
-from zoo.evaluation.precision import full_precision
+from zoo.evaluation.full_precision import full_precision
 
 __all__ = ["Classifier", "Extractor", "PinnedClassifier", "sha256_of"]
 
@@ -126,7 +126,7 @@ class Classifier(Extractor):
 class PinnedClassifier(Classifier):
     """The digit classifier whose weights ship with the package: 64 features, no download.
 
-    It reads 99.61 % of MNIST's test split and all 500 of scikit-learn's digits. Trained on their training
+    It reads 99.61 % of MNIST's test split and all 500 of scikit-learn's digits. TrainedModel on their training
     splits by ``benchmarks/train_classifier.py``.
 
     Args:

@@ -13,17 +13,17 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.evaluation import codes as of_codes
 from zoo.evaluation.annealed import CHAINS, STEPS, annealed_log_likelihood
-from zoo.evaluation.balls import CAP, NEIGHBOURS, prdc
+from zoo.evaluation.balls import CAP, NEIGHBORS, prdc
 from zoo.evaluation.codes import Codes
-from zoo.evaluation.copies import memorisation
+from zoo.evaluation.copies import memorization
 from zoo.evaluation.extractors import Extractor
-from zoo.evaluation.kept import Kept, drawn
 from zoo.evaluation.kernel import kid
 from zoo.evaluation.legacy import parzen
 from zoo.evaluation.likelihood import IMAGES, Density, log_likelihood, observed
 from zoo.evaluation.reference import Gallery
+from zoo.evaluation.sample_buffer import Kept, drawn
 
-__all__ = ["VALIDATION", "Data", "Neighbours", "code_scores", "density_scores", "sample_scores", "seeded"]
+__all__ = ["VALIDATION", "Data", "NearestTraining", "code_scores", "density_scores", "sample_scores", "seeded"]
 
 VALIDATION = 1000
 """Training images that choose the Parzen window's σ."""
@@ -65,7 +65,7 @@ class Data(typing.Protocol):
 
 
 @attrs.frozen(eq=False)
-class Neighbours:
+class NearestTraining:
     """The generated pictures that lie nearest to training pictures, nearest first: what a copy looks like."""
 
     images: Tensor
@@ -85,14 +85,14 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def sample_scores(kept: Kept, data: Data, extractor: Extractor, kid_name: str) -> tuple[Values, Neighbours]:
-    """KID, precision, recall, density, coverage, memorisation and the Parzen likelihood of the pictures kept."""
+def sample_scores(kept: Kept, data: Data, extractor: Extractor, kid_name: str) -> tuple[Values, NearestTraining]:
+    """KID, precision, recall, density, coverage, memorization and the Parzen likelihood of the pictures kept."""
     train, test = data.train.images, data.test.images
     gallery = Gallery(extractor, test, train, dataset_digest=data.digest, cap=CAP)
     features, images = kept.contents()
     mean, std = kid(gallery.test, features)
-    balls = prdc(gallery.test, features, radii=gallery.radii(NEIGHBOURS))
-    copied = memorisation(features, gallery.train, gallery.test_to_train())
+    balls = prdc(gallery.test, features, radii=gallery.radii(NEIGHBORS))
+    copied = memorization(features, gallery.train, gallery.test_to_train())
 
     def pixels(x: Tensor, most: int) -> Tensor:
         return x[drawn(len(x), most).to(x.device)].flatten(1).to(extractor.device)
@@ -103,13 +103,13 @@ def sample_scores(kept: Kept, data: Data, extractor: Extractor, kid_name: str) -
         kid_name: mean,
         f"{kid_name} std": std,
         **attrs.asdict(balls),
-        "memorisation": copied.probability,
-        "memorisation ratio": copied.ratio,
+        "memorization": copied.probability,
+        "memorization ratio": copied.ratio,
         "near copies": copied.near_copies,
         "Parzen log-likelihood (legacy)": window.log_likelihood,
     }
     order = copied.distances.argsort(stable=True)[:_SHOWN].cpu()
-    return values, Neighbours(images[order], copied.indices.cpu()[order], copied.distances.cpu()[order])
+    return values, NearestTraining(images[order], copied.indices.cpu()[order], copied.distances.cpu()[order])
 
 
 _CODE_SCORES = (

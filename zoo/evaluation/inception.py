@@ -108,7 +108,7 @@ class Inception(Extractor):
 
 
 def _own_place() -> Path:
-    from zoo.data.cache import cache_dir
+    from zoo.data.array_cache import cache_dir
 
     return Path(cache_dir()) / "weights" / FILE
 

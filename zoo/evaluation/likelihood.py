@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from zoo.data.pixels import to_unit
+from zoo.data.pixels import from_uint8
 from zoo.errors import UsageError, ZooError
 
 __all__ = ["IMAGES", "SAMPLES", "Density", "LogLikelihood", "Observation", "log_likelihood", "observed"]
@@ -21,7 +21,7 @@ SAMPLES = 5000
 IMAGES = 64
 """Test images that are judged, drawn with a seed: each costs 5000 passes of the decoder."""
 
-Observation = Literal["Bernoulli, binarised", "Bernoulli, grey", "Gaussian"]
+Observation = Literal["Bernoulli, binarized", "Bernoulli, gray", "Gaussian"]
 _OBSERVATIONS: tuple[str, ...] = typing.get_args(Observation)
 
 
@@ -75,13 +75,13 @@ class LogLikelihood:
 def observed(images: Tensor, observation: Observation, seed: int = 0) -> Tensor:
     """Uint8 images (N, C, H, W) as the density sees them: float32 in [−1, 1].
 
-    ``Bernoulli, binarised`` draws each pixel, −1 or 1, with its grey value as probability, by ``seed``. Only that and
-    ``Gaussian`` (a density of x in [−1, 1]) are likelihoods; ``Bernoulli, grey`` is the cross-entropy of a grey value.
+    ``Bernoulli, binarized`` draws each pixel, −1 or 1, with its gray value as probability, by ``seed``. Only that and
+    ``Gaussian`` (a density of x in [−1, 1]) are likelihoods; ``Bernoulli, gray`` is the cross-entropy of a gray value.
     """
     if observation not in _OBSERVATIONS:
         raise UsageError(f"observation: {observation!r} is not allowed; must be one of {', '.join(_OBSERVATIONS)}")
-    if observation != "Bernoulli, binarised":
-        return to_unit(images)
+    if observation != "Bernoulli, binarized":
+        return from_uint8(images)
     uniform = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(images.device)
     return (uniform * 255 < images).float() * 2 - 1
 

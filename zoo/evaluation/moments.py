@@ -60,8 +60,8 @@ class Moments:
         if not len(x):
             return
         mean = x.mean(0)
-        centred = x - mean
-        self._join(len(x), mean, centred.T @ centred)
+        centered = x - mean
+        self._join(len(x), mean, centered.T @ centered)
 
     def merge(self, other: Moments) -> None:
         """Take in what ``other`` has seen; ``other`` stays as it is."""

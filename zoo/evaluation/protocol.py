@@ -12,17 +12,17 @@ import attrs
 
 from zoo.errors import ZooError
 
-__all__ = ["DTYPE", "METRICS", "QUANTISATION", "Protocol", "versions"]
+__all__ = ["DTYPE", "METRICS", "QUANTIZATION", "Protocol", "versions"]
 
-QUANTISATION = "generated: mul(255).round().clamp(0, 255).to(uint8), once; real: the original uint8"
+QUANTIZATION = "generated: mul(255).round().clamp(0, 255).to(uint8), once; real: the original uint8"
 DTYPE = "features float32 (TF32 off), moments float64"
 METRICS: dict[str, str] = {
     "floor": "training images drawn with seed 0",
     "kid": "MMD², unbiased, (x·y/d + 1)³; 100 subsets of 1000 or the smaller side, RandomState(2020)",
     "prdc": "k = 5; at most 10000 a side, drawn with seed 0 or by digest",
-    "memorisation": "nearest of all training images, Euclidean; at most 10000 a side; near copies: percentile 1",
+    "memorization": "nearest of all training images, Euclidean; at most 10000 a side; near copies: percentile 1",
     "parzen": "pixels in [0, 1]; σ from 0.1 to 1 in 10 steps on 1000 training images drawn with seed 0",
-    "probe": "logistic regression, C = 1, standardised codes; at most 10000 training codes drawn with seed 0",
+    "probe": "logistic regression, C = 1, standardized codes; at most 10000 training codes drawn with seed 0",
     "knn": "k = 1 and 5, Euclidean; the probe's codes",
     "mmd": "IMQ, C = 2·var(prior)·s, s = 0.1 to 10, unbiased; at most 5000 a side",
     "active units": "Var E[z|x] > 0.01 over the test images",
@@ -61,16 +61,16 @@ class Protocol:
     n_real: int
     n_generated: int
     bn_mode: str = "running"
-    """Which statistics batch normalisation used while the pictures were generated."""
+    """Which statistics batch normalization used while the pictures were generated."""
     seed: int = 0
     """The seed that the row's training and sampling had. Rows that differ in it alone may be compared."""
     reference_split: str = "test"
     dtype: str = DTYPE
-    quantisation: str = QUANTISATION
+    quantization: str = QUANTIZATION
     libraries: dict[str, str] = attrs.field(factory=dict)
     """Public versions of the libraries that the extractor computes with."""
     metrics: dict[str, str] = attrs.field(factory=METRICS.copy)
-    """What each score beside the Fréchet distance depends on: neighbours, subsets, seeds, caps."""
+    """What each score beside the Fréchet distance depends on: neighbors, subsets, seeds, caps."""
     revision: int = _REVISION
     """Raised when the meaning of a score changes."""
 

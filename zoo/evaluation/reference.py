@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zoo.evaluation.cache import cached, key_of
-from zoo.evaluation.distances import kth_neighbour, nearest
+from zoo.evaluation.distances import kth_neighbor, nearest
 from zoo.evaluation.extractors import Extractor
 from zoo.evaluation.frechet import Reference
-from zoo.evaluation.kept import drawn
 from zoo.evaluation.moments import Moments
+from zoo.evaluation.sample_buffer import drawn
+from zoo.evaluation.statistics_cache import cached, key_of
 
 __all__ = ["Gallery", "moments_of", "reference_moments"]
 
@@ -93,7 +93,7 @@ class Gallery:
         """Squared distance of each test vector to its k-th nearest other, float64 (N,)."""
         key = key_of(self._extractor, self._digest, self._split, len(self.test), kind="radii", k=str(k))
         kinds = {"radii": ((len(self.test),), torch.float64)}
-        found = cached(key, kinds, lambda: {"radii": kth_neighbour(self.test, k)}, self._folder)
+        found = cached(key, kinds, lambda: {"radii": kth_neighbor(self.test, k)}, self._folder)
         return found["radii"].to(self.test.device)
 
     def test_to_train(self) -> Tensor:

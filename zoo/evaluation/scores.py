@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
-from zoo.evaluation.balls import CAP, NEIGHBOURS
+from zoo.evaluation.balls import CAP, NEIGHBORS
 from zoo.evaluation.codes import Codes
 from zoo.evaluation.extractors import Classifier, Extractor
 from zoo.evaluation.frechet import Reference, frechet_distance
-from zoo.evaluation.full import Data, Neighbours, code_scores, density_scores, sample_scores, seeded
+from zoo.evaluation.full import Data, NearestTraining, code_scores, density_scores, sample_scores, seeded
 from zoo.evaluation.inception import DIGEST as INCEPTION_DIGEST
 from zoo.evaluation.inception import Inception
-from zoo.evaluation.kept import Kept
 from zoo.evaluation.legacy import ClassifierScore
 from zoo.evaluation.likelihood import IMAGES, Density
 from zoo.evaluation.moments import Moments
 from zoo.evaluation.protocol import Protocol, versions
 from zoo.evaluation.reference import reference_moments
+from zoo.evaluation.sample_buffer import Kept
 
 __all__ = ["Scores", "default_n", "evaluate", "evaluate_images", "reconstruction_mse", "score_name"]
 
@@ -42,7 +42,7 @@ class Scores:
     """Share of the generated pictures read as each class; None where the extractor does not know them."""
     seconds: float
     """What the scoring took, generation included."""
-    neighbours: Neighbours | None = None
+    neighbors: NearestTraining | None = None
     """The generated pictures nearest to training pictures; None where ``metrics`` was ``quick``."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,13 +147,13 @@ def evaluate_images(
 
     - ``F``, ``F (train)``: distance of the generated pictures to all test and to all training pictures;
     - ``F floor``: distance of n real training pictures to the test pictures, the same ones for every seed;
-      below it, a model has a bug or has memorised. None where there are fewer than n;
+      below it, a model has a bug or has memorized. None where there are fewer than n;
     - ``reconstruction MSE``: see `reconstruction_mse`. None without ``reconstruct``;
     - ``classes covered``: how many classes have at least a tenth of an even share (one misread picture covers
       none); ``smallest class share``; ``class entropy`` in nats, log K at most. None where the extractor does
       not name this data set's classes.
 
-    ``full`` adds ``reconstruction F``, `kid`, `prdc`, `memorisation`, the scores of `Codes` and of a `Density`, and
+    ``full`` adds ``reconstruction F``, `kid`, `prdc`, `memorization`, the scores of `Codes` and of a `Density`, and
     the two legacy ones; `metric_of` says what each is. A score that this model or data set cannot have is None.
 
     Raises:
@@ -162,7 +162,7 @@ def evaluate_images(
     start = time.perf_counter()
     real, train = dataset.test.images, dataset.train.images
     n = default_n(dataset) if n is None else n
-    least = 2 if metrics == "quick" else NEIGHBOURS + 1
+    least = 2 if metrics == "quick" else NEIGHBORS + 1
     if n < least:
         raise UsageError(f"n: {n} is not allowed; must be at least {least}")
     if metrics not in ("quick", "full"):
@@ -206,11 +206,11 @@ def evaluate_images(
     values["reconstruction MSE"] = None if reconstruct is None else reconstruction_mse(reconstruct, real, batch, watch)
     shares = None if counts is None else [count / n for count in counts.tolist()]
     values.update(_coverage(shares))
-    neighbours = None
+    neighbors = None
     if kept is not None:
         values[f"reconstruction {name}"] = frechet_distance(test, remade) if remade.n else None
         kid_name = "KID" if name == "FID" else f"KID-{extractor.name}"
-        found_values, neighbours = sample_scores(kept, dataset, extractor, kid_name)
+        found_values, neighbors = sample_scores(kept, dataset, extractor, kid_name)
         values.update(found_values)
         values["classifier score (legacy)"] = None if counts is None else opinion.value()
         values.update(code_scores(codes, dataset, batch, seed))
@@ -229,7 +229,7 @@ def evaluate_images(
         seed=seed,
         libraries=versions(extractor.libraries),
     )
-    return Scores(values, protocol, shares, time.perf_counter() - start, neighbours)
+    return Scores(values, protocol, shares, time.perf_counter() - start, neighbors)
 
 
 def reconstruction_mse(

@@ -6,9 +6,9 @@ checked on the way in (:mod:`zoo.leaderboard.untrusted`) and escaped on the way 
 
 from __future__ import annotations
 
-from zoo.leaderboard.board import Board, Group, Row, build
 from zoo.leaderboard.document import to_json
 from zoo.leaderboard.markdown import to_markdown
 from zoo.leaderboard.page import to_html
+from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow, build
 
-__all__ = ["Board", "Group", "Row", "build", "to_html", "to_json", "to_markdown"]
+__all__ = ["Leaderboard", "LeaderboardGroup", "LeaderboardRow", "build", "to_html", "to_json", "to_markdown"]

@@ -8,13 +8,13 @@ from typing import Any
 
 from zoo.leaderboard.untrusted import RefusedError, item, note, number, pairs, table, whole
 
-__all__ = ["card_of"]
+__all__ = ["read_card"]
 
 _SHORT = 60
 _CARDS: dict[str, Mapping[str, Any]] = {}
 
 
-def card_of(value: Any) -> Mapping[str, Any]:
+def read_card(value: Any) -> Mapping[str, Any]:
     """A card with its texts cleaned; the same object for all results that say the same.
 
     Raises:

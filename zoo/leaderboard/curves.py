@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zoo.leaderboard.folders import read_file
-from zoo.leaderboard.results import Cell
+from zoo.leaderboard.results import ResultKey
 from zoo.leaderboard.untrusted import RefusedError, name, number, table
 
 __all__ = ["HEIGHT", "WIDTH", "curves"]
@@ -19,7 +19,7 @@ _LARGEST, _POINTS, _TERMS, _SEEDS = 4 << 20, 40, 24, 12
 _Points = list[tuple[float, float | None]]
 
 
-def curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def curves(cells: Sequence[ResultKey]) -> list[dict[str, Any]]:
     """A drawing a term: its name, its range, whether the scale is logarithmic, images seen, and a path a seed.
 
     Lines of ``metrics.jsonl`` that are no such lines are passed over.
@@ -57,7 +57,7 @@ def _drawing(term: str, lines: dict[int, _Points], values: list[float]) -> dict[
     return {"name": term, "low": low, "high": high, "log": log, "images": right, "paths": paths}
 
 
-def _points(cell: Cell) -> dict[str, _Points]:
+def _points(cell: ResultKey) -> dict[str, _Points]:
     try:
         text = read_file(cell.folder / "metrics.jsonl", _LARGEST).decode("utf-8", errors="replace")
     except RefusedError:

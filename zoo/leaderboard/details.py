@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.leaderboard.board import Group, Row
 from zoo.leaderboard.curves import curves
 from zoo.leaderboard.document import cost_of
-from zoo.leaderboard.figures import figure, plus_minus
 from zoo.leaderboard.labels import value_in_words
-from zoo.leaderboard.pictures import pictures
+from zoo.leaderboard.number_format import figure, plus_minus
+from zoo.leaderboard.ranking import LeaderboardGroup, LeaderboardRow
 from zoo.leaderboard.results import digest_of
+from zoo.leaderboard.thumbnails import pictures
 
 __all__ = ["Details"]
 
@@ -29,7 +29,7 @@ class Details:
         counts: how many rows of each are on the page.
     """
 
-    def __init__(self, groups: Sequence[Group], counts: Sequence[int]) -> None:
+    def __init__(self, groups: Sequence[LeaderboardGroup], counts: Sequence[int]) -> None:
         self._groups, self._counts = groups, counts
         self._order = [(g, i) for i in range(max(counts, default=0)) for g in range(len(groups)) if i < counts[g]]
         self._cards: dict[str, int] = {}
@@ -97,12 +97,12 @@ def _bytes(value: Any) -> int:
     return len(text.encode()) + 5 * sum(text.count(c) for c in "<>&") + 1
 
 
-def _curves(row: Row) -> list[dict[str, Any]]:
+def _curves(row: LeaderboardRow) -> list[dict[str, Any]]:
     drawn = curves([*row.runs, *row.failures])
     return [{**c, "low": figure(c["low"]), "high": figure(c["high"]), "images": f"{c['images']:,.0f}"} for c in drawn]
 
 
-def _described(row: Row, group: Group) -> dict[str, Any]:
+def _described(row: LeaderboardRow, group: LeaderboardGroup) -> dict[str, Any]:
     cost = cost_of(row)
     flops = cost["flops_per_image"]
     memory = cost["peak_memory_bytes"]

@@ -9,15 +9,15 @@ from typing import Any
 import attrs
 
 from zoo.evaluation.metrics import metric_of
-from zoo.leaderboard.board import Board, Group, Row
 from zoo.leaderboard.intervals import summary
+from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
 
 __all__ = ["FORMAT", "cost_of", "to_json"]
 
 FORMAT = 1
 
 
-def to_json(board: Board) -> str:
+def to_json(board: Leaderboard) -> str:
     """The board as JSON, sorted and indented: equal results give equal bytes."""
     found = {
         "format": FORMAT,
@@ -27,7 +27,7 @@ def to_json(board: Board) -> str:
     return json.dumps(found, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _group(group: Group) -> dict[str, Any]:
+def _group(group: LeaderboardGroup) -> dict[str, Any]:
     apart = None if group.apart is None else {"group": group.apart[0], "entries": list(group.apart[1])}
     return {
         "id": group.id,
@@ -43,7 +43,7 @@ def _group(group: Group) -> dict[str, Any]:
     }
 
 
-def _row(row: Row, headline: str) -> dict[str, Any]:
+def _row(row: LeaderboardRow, headline: str) -> dict[str, Any]:
     median = row.median
     return {
         "rank": row.rank,
@@ -91,7 +91,7 @@ def _row(row: Row, headline: str) -> dict[str, Any]:
     }
 
 
-def cost_of(row: Row) -> Mapping[str, Any]:
+def cost_of(row: LeaderboardRow) -> Mapping[str, Any]:
     """A row's cost: means over its finished runs, the largest memory; None where no result says."""
 
     def mean(values: Sequence[float | None]) -> float | None:

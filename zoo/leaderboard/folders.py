@@ -12,12 +12,12 @@ from typing import Any, NoReturn
 
 import attrs
 
-from zoo.leaderboard.results import Failure, Run, read_failure, read_result
+from zoo.leaderboard.results import FailedResult, Run, read_failure, read_result
 from zoo.leaderboard.untrusted import RefusedError, note, table
 
 __all__ = ["PICTURES", "LeftOut", "read_all", "read_file"]
 
-PICTURES = ("samples", "reconstructions", "interpolations", "neighbours", "class_samples")
+PICTURES = ("samples", "reconstructions", "interpolations", "neighbors", "class_samples")
 """Pictures of a run that a page shows; no other file name is ever opened as one."""
 _LARGEST = 4 << 20
 
@@ -33,10 +33,10 @@ class LeftOut:
     digest: str = ""
 
 
-def read_all(directories: Sequence[Path]) -> tuple[list[Run], list[Failure], list[LeftOut]]:
+def read_all(directories: Sequence[Path]) -> tuple[list[Run], list[FailedResult], list[LeftOut]]:
     """Everything below the directories that is a result, and what looks like one but cannot be taken in."""
     runs: list[Run] = []
-    failures: list[Failure] = []
+    failures: list[FailedResult] = []
     left: list[LeftOut] = []
     collecting = gc.isenabled()
     gc.disable()  # all that is made here is kept, and looking for what is not costs a quarter of the time
@@ -48,7 +48,7 @@ def read_all(directories: Sequence[Path]) -> tuple[list[Run], list[Failure], lis
     return runs, failures, left
 
 
-def _read_into(runs: list[Run], failures: list[Failure], left: list[LeftOut], directories: Sequence[Path]) -> None:
+def _read_into(runs: list[Run], failures: list[FailedResult], left: list[LeftOut], directories: Sequence[Path]) -> None:
     for path, folder, names in _folders(directories):
         try:
             if "result.json" in names:

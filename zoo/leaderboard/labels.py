@@ -1,4 +1,4 @@
-"""What a row says of its options: what was changed, and what tells it from its neighbours, and no more."""
+"""What a row says of its options: what was changed, and what tells it from its neighbors, and no more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.leaderboard.results import Cell
+from zoo.leaderboard.results import ResultKey
 
 __all__ = ["Labels", "in_words"]
 
@@ -18,7 +18,7 @@ class Labels:
         rows: one cell of each.
     """
 
-    def __init__(self, rows: Sequence[Cell]) -> None:
+    def __init__(self, rows: Sequence[ResultKey]) -> None:
         self._of_all: dict[str, set[str]] = collections.defaultdict(set)
         self._of_model: dict[tuple[str, str, str], set[str]] = collections.defaultdict(set)
         self._budgets: dict[str, set[str]] = collections.defaultdict(set)
@@ -37,7 +37,7 @@ class Labels:
         counts = collections.Counter(name for cell in rows for name in cell.options) if by_file else {}
         self._common = {name for name, n in counts.items() if n > 1 and len(self._of_all[name]) == 1}
 
-    def of(self, cell: Cell) -> dict[str, Any]:
+    def of(self, cell: ResultKey) -> dict[str, Any]:
         """The options, then the parts of the budget, that the row shows."""
         changed = set(cell.changed or ()) - self._common
         keys = {name: (cell.model, cell.package, name) for name in cell.options}

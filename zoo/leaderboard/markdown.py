@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from zoo.evaluation.metrics import metric_of
-from zoo.leaderboard.board import Board, Group, Row
 from zoo.leaderboard.document import cost_of
-from zoo.leaderboard.figures import figure, plus_minus, share
 from zoo.leaderboard.labels import in_words
+from zoo.leaderboard.number_format import figure, plus_minus, share
+from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
 
 __all__ = ["escaped", "to_markdown"]
 
@@ -25,12 +25,12 @@ def escaped(text: str) -> str:
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", _ACTIVE.sub(r"\\\1", " ".join(text.split())))
 
 
-def to_markdown(board: Board) -> str:
+def to_markdown(board: Leaderboard) -> str:
     """The board as Markdown with GitHub's tables."""
     return "\n".join([*_lines(board)]) + "\n"
 
 
-def _lines(board: Board) -> Iterator[str]:
+def _lines(board: Leaderboard) -> Iterator[str]:
     yield "# Leaderboard"
     yield ""
     yield "Mean ± half the 95 % t-interval over training seeds. A rank is shared where intervals do not separate"
@@ -46,7 +46,7 @@ def _lines(board: Board) -> Iterator[str]:
             yield f"- at {escaped(entry.path)}: {escaped(entry.reason)}"
 
 
-def _group(group: Group) -> Iterator[str]:
+def _group(group: LeaderboardGroup) -> Iterator[str]:
     p = group.protocol
     yield f"### {escaped(group.headline)} after {escaped(group.training.title)}"
     yield ""
@@ -77,7 +77,7 @@ def _group(group: Group) -> Iterator[str]:
         yield f"Higher is better: {escaped(', '.join(better))}."
 
 
-def _row(row: Row, others: Sequence[str]) -> str:
+def _row(row: LeaderboardRow, others: Sequence[str]) -> str:
     cost = cost_of(row)
     memory, parameters = cost["peak_memory_bytes"], cost["parameters"]
     rank = "–" if row.rank is None else f"({row.rank})" if row.provisional else str(row.rank)
@@ -102,10 +102,10 @@ def _row(row: Row, others: Sequence[str]) -> str:
     )
 
 
-def _notes(row: Row) -> Iterator[str]:
+def _notes(row: LeaderboardRow) -> Iterator[str]:
     who = escaped(" ".join(filter(None, [row.model, in_words(row.label)])))
     if row.below_floor:
-        yield f"**{who}**: {row.below_floor} of {row.seeds} seeds below the floor: a bug or memorisation."
+        yield f"**{who}**: {row.below_floor} of {row.seeds} seeds below the floor: a bug or memorization."
     for lost in row.failures:
         yield f"**{who}**, seed {lost.seed}: {lost.kind}: {escaped(lost.reason)}"
 

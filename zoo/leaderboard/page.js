@@ -15,7 +15,7 @@
     return node;
   }
 
-  // ---- colours
+  // ---- colors
   const themeButton = document.getElementById("theme");
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
   let chosen = null;
@@ -47,7 +47,7 @@
     return el("dl", {}, ...entries.flatMap(([k, v]) => [el("dt", {}, k), el("dd", {}, v)]));
   }
   const CAPTIONS = { samples: "samples", reconstructions: "images, and below each its reconstruction",
-    interpolations: "interpolations", neighbours: "samples, and nearest training images",
+    interpolations: "interpolations", neighbors: "samples, and nearest training images",
     class_samples: "samples by class" };
   function picture(name, [width, height, png]) {
     const part = width > 400 ? 2 : 1; // half its pixels: sharp on a fine screen, and no uneven lines on a coarse one

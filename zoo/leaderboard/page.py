@@ -14,11 +14,11 @@ import jinja2
 from markupsafe import Markup
 
 from zoo.evaluation.metrics import metric_of
-from zoo.leaderboard.board import Board, Group, Row
 from zoo.leaderboard.details import Details
 from zoo.leaderboard.document import cost_of
-from zoo.leaderboard.figures import figure, plus_minus, share
 from zoo.leaderboard.labels import in_words
+from zoo.leaderboard.number_format import figure, plus_minus, share
+from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
 from zoo.leaderboard.scatter import scatter
 
 __all__ = ["LARGEST", "to_html"]
@@ -43,7 +43,7 @@ _COSTS = (
 )
 
 
-def to_html(board: Board) -> str:
+def to_html(board: Leaderboard) -> str:
     """The page. Equal results give equal bytes, whenever and wherever it is made."""
     macros: Any = _environment().get_template("page.html").module
     shown = board.groups[:_GROUPS]
@@ -102,11 +102,11 @@ def _data(value: Any) -> str:
     return text
 
 
-def _sets(groups: Sequence[Group]) -> list[str]:
+def _sets(groups: Sequence[LeaderboardGroup]) -> list[str]:
     return list(dict.fromkeys(group.dataset for group in groups))
 
 
-def _summary(board: Board) -> str:
+def _summary(board: Leaderboard) -> str:
     rows = sum(len(group.rows) for group in board.groups)
     counts = [_count(board.results, "result"), _count(rows, "row"), _count(len(board.groups), "table")]
     return ", ".join([*counts, f"{len(board.left_out):,} left out"])
@@ -116,7 +116,7 @@ def _count(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def by_priority(groups: Sequence[Group], counts: Sequence[int]) -> Iterator[tuple[int, int]]:
+def by_priority(groups: Sequence[LeaderboardGroup], counts: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Group and row: the first of every table, then the second of every table, and so on."""
     for i in range(max(counts, default=0)):
         for g in range(len(groups)):
@@ -124,7 +124,7 @@ def by_priority(groups: Sequence[Group], counts: Sequence[int]) -> Iterator[tupl
                 yield g, i
 
 
-def _rows(groups: Sequence[Group], macros: Any) -> list[list[str]]:
+def _rows(groups: Sequence[LeaderboardGroup], macros: Any) -> list[list[str]]:
     """The rows' markup by group, as many as fit."""
     texts: list[list[str]] = [[] for _ in groups]
     spent = 0
@@ -138,14 +138,14 @@ def _rows(groups: Sequence[Group], macros: Any) -> list[list[str]]:
     return texts
 
 
-def _columns(group: Group) -> list[str]:
+def _columns(group: LeaderboardGroup) -> list[str]:
     """The scores that have a column of their own; the others are in the opened row."""
     minor = (" (train)", " std", " standard error", "classes covered", "class entropy", " ratio", "near copies")
     return [name for name in group.metrics[1:] if not name.endswith(minor)][:_COLUMNS]
 
 
 class _RowView:
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: LeaderboardGroup) -> None:
         self.group, self.columns = group, _columns(group)
         found = [row.headline for row in group.rows if row.headline is not None]
         means = [s.mean for s in found]
@@ -186,7 +186,7 @@ class _RowView:
             "cells": cells,
         }
 
-    def _plot(self, row: Row) -> dict[str, float | None]:
+    def _plot(self, row: LeaderboardRow) -> dict[str, float | None]:
         def at(value: float) -> float:
             v = self.scale(value) if self.scale is float or value > 0 else self.low
             return round(3 + 90 * min(1.0, max(0.0, (v - self.low) / (self.high - self.low))), 1)
@@ -201,9 +201,9 @@ class _RowView:
         }
 
 
-def _marks(row: Row) -> Iterator[str]:
+def _marks(row: LeaderboardRow) -> Iterator[str]:
     if row.below_floor:
-        yield f"{row.below_floor} of {row.seeds} below the floor: a bug or memorisation"
+        yield f"{row.below_floor} of {row.seeds} below the floor: a bug or memorization"
     if row.failed:
         kinds = sorted(
             {lost.kind for lost in row.failures} | ({"unscored"} if row.failed > len(row.failures) else set())
@@ -211,7 +211,7 @@ def _marks(row: Row) -> Iterator[str]:
         yield f"{row.failed} of {row.seeds} failed ({', '.join(kinds)})" + ("" if row.rank else ", not ranked")
 
 
-def _group(group: Group, index: int, texts: Sequence[str]) -> dict[str, Any]:
+def _group(group: LeaderboardGroup, index: int, texts: Sequence[str]) -> dict[str, Any]:
     arrows = {"lower": "↓", "higher": "↑", "neither": ""}
     named = [("rank", "lower", ""), ("model", "text", ""), (group.headline, "lower", metric_of(group.headline).help)]
     named += [(name, "lower", text) for name, text in _HEADS]
@@ -245,7 +245,7 @@ def _group(group: Group, index: int, texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _protocols(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def _protocols(groups: Sequence[LeaderboardGroup]) -> list[dict[str, Any]]:
     found = {group.fingerprint: group.protocol for group in groups}
     shown = []
     for fingerprint, protocol in sorted(found.items()):

@@ -14,11 +14,11 @@ import attrs
 
 from zoo.errors import ZooError
 from zoo.evaluation.protocol import Protocol
-from zoo.leaderboard.cards import card_of
+from zoo.leaderboard.cards import read_card
 from zoo.leaderboard.commands import checked, rebuilt
 from zoo.leaderboard.untrusted import RefusedError, item, name, note, number, pairs, scalar, table, whole
 
-__all__ = ["Cell", "Cost", "Failure", "Run", "Training", "digest_of", "read_failure", "read_result"]
+__all__ = ["Cost", "FailedResult", "ResultKey", "Run", "Training", "digest_of", "read_failure", "read_result"]
 
 _HEADLINE = re.compile(r"(?!.* floor$|.* \(train\)$)(FID|FD-.+)")
 _FAILURES = ("diverged", "error", "timeout", "killed")
@@ -59,7 +59,7 @@ class Cost:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Cell:
+class ResultKey:
     """What a finished and a failed run share: which cell of which table they are."""
 
     path: str
@@ -89,7 +89,7 @@ class Cell:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Run(Cell):
+class Run(ResultKey):
     """A finished run."""
 
     headline: str
@@ -106,7 +106,7 @@ class Run(Cell):
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Failure(Cell):
+class FailedResult(ResultKey):
     """A run that came to no result."""
 
     kind: str
@@ -144,7 +144,7 @@ def _shared(found: Mapping[str, Any], content: bytes) -> dict[str, Any]:
         "training": _training(found.get("protocol_file"), budget),
         "scoring": _scoring(settings),
         "command": rebuilt(model, dataset, seed, budget, chosen) if given is None else checked(given),
-        "card": None if card is None else card_of(card),
+        "card": None if card is None else read_card(card),
         "row_key": digest_of([model, package, version, chosen, budget]),
         "digest": hashlib.sha256(content).hexdigest(),
     }
@@ -186,12 +186,12 @@ def read_result(found: Mapping[str, Any], content: bytes, path: str, folder: Pat
     )
 
 
-def read_failure(found: Mapping[str, Any], content: bytes, path: str, folder: Path) -> Failure:
+def read_failure(found: Mapping[str, Any], content: bytes, path: str, folder: Path) -> FailedResult:
     """A broken cell from the object in ``failed.json``; raises :class:`RefusedError` as :func:`read_result` does."""
     kind = item(found, "kind")
     if kind not in _FAILURES:
         raise RefusedError(f"kind is not one of {', '.join(_FAILURES)}")
-    return Failure(
+    return FailedResult(
         **_shared(found, content),
         path=path,
         folder=folder,

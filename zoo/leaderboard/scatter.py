@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.leaderboard.board import Group, Row
 from zoo.leaderboard.document import cost_of
-from zoo.leaderboard.figures import figure, plus_minus
 from zoo.leaderboard.labels import in_words
+from zoo.leaderboard.number_format import figure, plus_minus
+from zoo.leaderboard.ranking import LeaderboardGroup, LeaderboardRow
 
 __all__ = ["scatter"]
 
@@ -51,7 +51,7 @@ class _Axis:
         return [(self.at(v), f"{v:,.10g}".replace("-", "−")) for v in found]
 
 
-def scatter(group: Group) -> dict[str, Any] | None:
+def scatter(group: LeaderboardGroup) -> dict[str, Any] | None:
     """A point a row, mean training time across and mean score up; None where fewer than two rows know both.
 
     The lowest score at each cost is the frontier; its points are named first, then others as far as there is room.
@@ -90,7 +90,7 @@ def scatter(group: Group) -> dict[str, Any] | None:
     }
 
 
-def _point(index: int, row: Row, seconds: float, across: _Axis, up: _Axis) -> dict[str, Any]:
+def _point(index: int, row: LeaderboardRow, seconds: float, across: _Axis, up: _Axis) -> dict[str, Any]:
     found = row.headline
     assert found is not None
     label = in_words(row.label)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from zoo.interfaces import Family
+from zoo.networks.blocks import MLP, ConvTrunk, DeconvTrunk, Tapped, init_
+from zoo.networks.body import BodyCritic, BodyDecoder, BodyEncoder, PixelBias
 from zoo.networks.builders import critic, decoder, encoder
-from zoo.networks.families import Conv, FullyConnected
-from zoo.networks.family import BodyCritic, BodyDecoder, BodyEncoder, Family, PixelBias
-from zoo.networks.layers import MLP, ConvTrunk, DeconvTrunk, Tapped, init_
+from zoo.networks.default_families import Conv, FullyConnected
 
 __all__ = [
     "MLP",

@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from zoo.errors import UnfitError, UsageError
-from zoo.interfaces import Critic, Decoder, Encoder
-from zoo.networks.family import Family
+from zoo.errors import UnsupportedError, UsageError
+from zoo.interfaces import Critic, Decoder, Encoder, Family
 from zoo.registry import registry
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def _check(**given: str | None) -> None:
 def _family(name: str, data: DataSpec) -> Iterator[Family]:
     try:
         yield registry().family(name)()
-    except UnfitError as error:
+    except UnsupportedError as error:
         c, h, w = data.shape
         raise UsageError(
             f"family: {name!r} is not allowed for images of {c}×{h}×{w}; {error}; --family conv fits any"
@@ -59,7 +58,7 @@ def encoder(
         latent: dimensions d of the code.
         width: channels of the first stage (conv), or hidden units / 16 (mlp).
         family: who builds it: ``conv``, ``mlp``, or from `zoo list families`.
-        posterior: ``gaussian`` (mean and log σ², reparameterised) or ``point`` (deterministic).
+        posterior: ``gaussian`` (mean and log σ², reparameterized) or ``point`` (deterministic).
     """
     _check(norm=norm, posterior=posterior)
     with _family(family, data) as found:
@@ -102,9 +101,9 @@ def critic(
     Arguments:
         latent: dimensions of the codes it sees; needed unless it sees x only.
         family: who builds it: ``conv``, ``mlp``, or from `zoo list families`.
-        tap: the stage of the image trunk, from 1, whose output is ``Verdict.features``, taken before the activation;
+        tap: the stage of the image trunk, from 1, whose pre-activation output is ``CriticOutput.features``;
             the last by default, and where the trunk has fewer.
-        raw: take it before the normalisation too, where its scale is whatever the weights make it.
+        raw: take it before the normalization too, where its scale is whatever the weights make it.
     """
     _check(norm=norm, sees=sees)
     if tap is not None and tap < 1:

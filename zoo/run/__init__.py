@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from zoo.run.settings import RunSettings
 from zoo.run.train import train
-from zoo.run.trained import Trained, TrainedAutoencoder, load
+from zoo.run.trained import TrainedAutoencoder, TrainedModel, load
 
-__all__ = ["RunSettings", "Trained", "TrainedAutoencoder", "load", "train"]
+__all__ = ["RunSettings", "TrainedAutoencoder", "TrainedModel", "load", "train"]

@@ -12,8 +12,8 @@ import attrs
 from zoo import options
 from zoo.errors import UsageError, unknown_name
 from zoo.registry import registry
-from zoo.run.folder import RunFolder
-from zoo.run.settings import INCIDENTAL, RunSettings, differences
+from zoo.run.run_folder import RunFolder
+from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings, differences
 
 __all__ = ["resolve"]
 
@@ -58,14 +58,14 @@ def resolve(
             raise UsageError(
                 f"resume: {folder.path} was begun with {'; '.join(changed)}; leave that out, or choose another --out"
             )
-        saved = {k: v for k, v in run_given.items() if k in INCIDENTAL}
+        saved = {k: v for k, v in run_given.items() if k in RESULT_NEUTRAL_SETTINGS}
         return attrs.evolve(there, **saved), folder
     if not settings.model:
         raise UsageError("model: name one, as in zoo run vaegan; zoo list models shows all")
     objective = options.build(registry().model(settings.model), chosen)
     if not resume:
         folder.refuse_if_taken()
-    return attrs.evolve(settings, options=options.settings_of(objective)), folder
+    return attrs.evolve(settings, options=options.option_values(objective)), folder
 
 
 def _absolute(name: str, value: Any) -> Any:
@@ -105,4 +105,4 @@ def _leaves_protocol(base: RunSettings, settings: RunSettings) -> bool:
 
 
 def _explicit(base: RunSettings, config: Path | None, run_given: Mapping[str, Any]) -> dict[str, Any]:
-    return {**(options.settings_of(base) if config else {}), **run_given}
+    return {**(options.option_values(base) if config else {}), **run_given}

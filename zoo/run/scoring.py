@@ -14,10 +14,10 @@ from torch import Tensor
 from zoo.data import Dataset
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation import Extractor, Inception, PinnedClassifier, Scores, evaluate, evaluate_images
-from zoo.evaluation.precision import full_precision
+from zoo.evaluation.full_precision import full_precision
 from zoo.registry import registry
-from zoo.run.abilities import codes_of, density_of, generate_of, reconstruct_of
-from zoo.run.trained import Trained, TrainedAutoencoder
+from zoo.run.evaluation_inputs import make_codes, make_density, make_reconstructions, make_samples
+from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
 __all__ = ["Scorer", "as_json", "choose_extractor", "metrics_line"]
 
@@ -44,7 +44,7 @@ def metrics_line(
 def choose_extractor(name: str, channels: int, note: Callable[[str], None]) -> Extractor | None:
     """The extractor called ``name``; ``none`` is None.
 
-    ``auto`` is the pinned classifier for grey images and Inception for colour. Where Inception's weights cannot
+    ``auto`` is the pinned classifier for gray images and Inception for color. Where Inception's weights cannot
     be had, ``auto`` says so and takes the classifier: its distance has another name and another protocol.
     """
     if name == "none":
@@ -92,7 +92,7 @@ class Scorer:
         self.data, self.n, self.metrics, self.ais = data, n, metrics, ais
         self.extractor = choose_extractor(extractor, data.shape[0], note)
 
-    def evaluate(self, trained: Trained) -> Scores:
+    def evaluate(self, trained: TrainedModel) -> Scores:
         """The scores of a trained model, on the device that it is on.
 
         Raises:
@@ -101,14 +101,14 @@ class Scorer:
         full = self.metrics == "full"
         with full_precision():  # the model too: TF32 would make other images on another device
             return evaluate(
-                partial(generate_of, trained),
+                partial(make_samples, trained),
                 self.data,
                 self._features(trained.device),
                 n=self.n,
-                reconstruct=partial(reconstruct_of, trained) if isinstance(trained, TrainedAutoencoder) else None,
+                reconstruct=partial(make_reconstructions, trained) if isinstance(trained, TrainedAutoencoder) else None,
                 metrics=self.metrics,
-                codes=codes_of(trained) if full else None,
-                density=density_of(trained) if full else None,
+                codes=make_codes(trained) if full else None,
+                density=make_density(trained) if full else None,
                 ais=self.ais,
             )
 
@@ -125,7 +125,7 @@ class Scorer:
         parts = torch.split(images, 500)
         return evaluate_images(parts, self.data, self._features(device), len(images), metrics=self.metrics)
 
-    def score(self, trained: Trained) -> dict[str, Any]:
+    def score(self, trained: TrainedModel) -> dict[str, Any]:
         """A model's `evaluate` as JSON holds it, see `as_json`; without an extractor, empty."""
         if self.extractor is None:
             return {"scores": {}, "protocol": None, "fingerprint": None, "class_shares": None}

@@ -14,7 +14,7 @@ from zoo import options
 from zoo.errors import UsageError, unknown_name
 from zoo.options import at_least, between, frozen, option
 
-__all__ = ["INCIDENTAL", "RunSettings", "differences", "parse_size"]
+__all__ = ["RESULT_NEUTRAL_SETTINGS", "RunSettings", "differences", "parse_size"]
 
 
 @frozen
@@ -25,7 +25,7 @@ class RunSettings:
     data_dir: str | None = option(None, "Torchvision-style data root; default $ZOO_DATA.")
     image_size: str | None = option(None, "For folder:PATH: resize to N or HxW pixels.")
     crop: Literal["center", "none"] = option("center", "For folder:PATH: crop to the target's aspect, or squeeze.")
-    channels: int | None = option(None, "For folder:PATH: 1 (grey) or 3 (colour); default: what the files are.")
+    channels: int | None = option(None, "For folder:PATH: 1 (gray) or 3 (color); default: what the files are.")
     epochs: int | None = option(
         None,
         "Passes over the training images, 0 to score untrained networks; default: the data set's own.",
@@ -65,7 +65,7 @@ class RunSettings:
     def to_toml(self) -> str:
         """The settings as ``config.toml`` holds them; :meth:`from_file` reads them back."""
         under = {"protocol": self.protocol} if self.protocol else {}
-        table = {"model": self.model, **under, **options.settings_of(self), "options": dict(self.options)}
+        table = {"model": self.model, **under, **options.option_values(self), "options": dict(self.options)}
         return "# zoo run --config THIS_FILE repeats this run.\n" + tomli_w.dumps(table)
 
     @classmethod
@@ -116,12 +116,12 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return sides[0], sides[-1]
 
 
-INCIDENTAL = ("checkpoint_seconds", "data_dir")
+RESULT_NEUTRAL_SETTINGS = ("checkpoint_seconds", "data_dir")
 """Settings that do not decide what comes out: how often it is saved, and where this machine keeps its data."""
 
 
 def differences(old: RunSettings, new: RunSettings) -> list[str]:
-    """The settings in which two runs differ, in words; those that are ``INCIDENTAL`` do not count."""
-    a, b = ({"model": s.model, **options.settings_of(s), **s.options} for s in (old, new))
-    keys = [k for k in {**a, **b} if k not in INCIDENTAL and a.get(k) != b.get(k)]
+    """The settings in which two runs differ, in words; those that are ``RESULT_NEUTRAL_SETTINGS`` do not count."""
+    a, b = ({"model": s.model, **options.option_values(s), **s.options} for s in (old, new))
+    keys = [k for k in {**a, **b} if k not in RESULT_NEUTRAL_SETTINGS and a.get(k) != b.get(k)]
     return [f"{k} {a.get(k)!r}, here {b.get(k)!r}" for k in keys]

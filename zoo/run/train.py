@@ -10,18 +10,18 @@ import torch
 
 from zoo import options
 from zoo.data import DataOptions, Dataset, load_dataset
-from zoo.engine import WORTH, Engine, Ranks, Stream, bf16_pays
+from zoo.engine import MIN_SPEEDUP, Engine, Ranks, Stream, bf16_speedup
 from zoo.errors import UsageError, ZooError
 from zoo.interfaces import Networks, Objective
 from zoo.registry import registry
 from zoo.run import scoring
-from zoo.run.fit import fit
-from zoo.run.pictures import draw_curves, draw_pictures
-from zoo.run.record import record
-from zoo.run.report import Reporter, Silent
+from zoo.run.callbacks import NoCallback, RunCallback
+from zoo.run.image_grids import draw_curves, draw_pictures
 from zoo.run.resolve import resolve
+from zoo.run.result import record
 from zoo.run.settings import RunSettings, parse_size
-from zoo.run.trained import Trained, bind, make_networks
+from zoo.run.trained import TrainedModel, bind, make_networks
+from zoo.run.training_loop import fit
 
 __all__ = ["choose_device", "load_data", "train"]
 
@@ -53,9 +53,9 @@ def train(
     preset: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
-    report: Reporter | None = None,
+    report: RunCallback | None = None,
     **given: Any,
-) -> Trained:
+) -> TrainedModel:
     """Train a model, score it, write a run folder, and return the trained model.
 
     Arguments:
@@ -72,7 +72,7 @@ def train(
         ZooError: where the run fails: data that cannot be had, a loss that diverges, a full disk.
     """
     ranks = Ranks.here()
-    reporter = report if report and ranks.leads else Silent()
+    reporter = report if report and ranks.leads else NoCallback()
     settings, folder = resolve(
         model,
         given,
@@ -135,10 +135,10 @@ def train(
 
 
 def _choose_precision(
-    settings: RunSettings, objective: Objective, networks: Networks, stream: Stream, reporter: Reporter
+    settings: RunSettings, objective: Objective, networks: Networks, stream: Stream, reporter: RunCallback
 ) -> RunSettings:
-    ratio = bf16_pays(objective, networks, stream)
-    pays = stream.ranks.agree(ratio > WORTH, stream.device)
+    ratio = bf16_speedup(objective, networks, stream)
+    pays = stream.ranks.agree(ratio > MIN_SPEEDUP, stream.device)
     chosen: Literal["bf16", "fp32"] = "bf16" if pays else "fp32"
     reporter.note(f"precision: {chosen}; steps in bf16 are {ratio:.2f} times as fast as in fp32 here")
     return attrs.evolve(settings, precision=chosen)

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo import options
-from zoo.data import DataSpec, to_uint8, to_unit
+from zoo.data import DataSpec, from_uint8, to_uint8
 from zoo.errors import UsageError, ZooError
 from zoo.interfaces import Autoencoder, Generator, Networks, Objective
 from zoo.registry import registry
-from zoo.run.folder import RunFolder
+from zoo.run.run_folder import RunFolder
 
-__all__ = ["Trained", "TrainedAutoencoder", "bind", "load", "make_networks"]
+__all__ = ["TrainedAutoencoder", "TrainedModel", "bind", "load", "make_networks"]
 
 
-class Trained:
+class TrainedModel:
     """A model with its trained networks, in evaluation mode.
 
     Attributes:
@@ -37,7 +37,7 @@ class Trained:
         """Where the networks are."""
         return next(self.networks.parameters()).device
 
-    def to(self, device: str | torch.device) -> Trained:
+    def to(self, device: str | torch.device) -> TrainedModel:
         """Move the networks; returns self."""
         self.networks.to(device)
         return self
@@ -79,7 +79,7 @@ class Trained:
         return as_files(to_uint8(self.sample(n, seed=seed)))
 
 
-class TrainedAutoencoder(Trained):
+class TrainedAutoencoder(TrainedModel):
     """A trained model that can also encode and reconstruct."""
 
     objective: Autoencoder
@@ -88,7 +88,7 @@ class TrainedAutoencoder(Trained):
         x = torch.as_tensor(x)
         if x.dtype != torch.uint8 and not x.is_floating_point():
             raise UsageError(f"x: {x.dtype} is not allowed; must be float in [−1, 1], or uint8")
-        x = to_unit(x) if x.dtype == torch.uint8 else x.float()
+        x = from_uint8(x) if x.dtype == torch.uint8 else x.float()
         if tuple(x.shape[1:]) != self.data.shape:
             wanted = ", ".join(map(str, self.data.shape))
             raise UsageError(f"x: shape {tuple(x.shape)} is not allowed; must be (B, {wanted})")
@@ -118,16 +118,16 @@ def make_networks(objective: Objective, data: DataSpec) -> Networks:
     return Networks(objective.networks(data))
 
 
-def bind(objective: Objective, networks: Networks, data: DataSpec) -> Trained:
+def bind(objective: Objective, networks: Networks, data: DataSpec) -> TrainedModel:
     """The handle with the abilities that the model has."""
     if isinstance(objective, Autoencoder):
         return TrainedAutoencoder(objective, networks, data)
     if isinstance(objective, Generator):
-        return Trained(objective, networks, data)
+        return TrainedModel(objective, networks, data)
     raise UsageError(f"{type(objective).__name__} is neither a Generator nor an Autoencoder: it cannot sample")
 
 
-def load(run: str | Path, *, device: str = "cpu") -> Trained:
+def load(run: str | Path, *, device: str = "cpu") -> TrainedModel:
     """The trained model of a run folder; a :class:`TrainedAutoencoder` where it can encode.
 
     Raises:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zoo.game import Turn, rows_of, term_names
+from zoo.game import Turn, player_groups, term_names
 
 if TYPE_CHECKING:
     from zoo.interfaces import Objective
@@ -114,7 +114,7 @@ def show(model: str) -> None:
 
 
 def game_table(objective: Objective, turn: Turn) -> Table:
-    """One turn of a game: a row a network, a column a term, the weight with which it minimises it."""
+    """One turn of a game: a row a network, a column a term, the weight with which it minimizes it."""
     names = term_names(turn)
     title = f"turn {turn.name!r}" + (f", {turn.repeat} times a step" if turn.repeat > 1 else "")
     table = Table(
@@ -128,12 +128,12 @@ def game_table(objective: Objective, turn: Turn) -> Table:
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right")
-    table.add_column("optimiser", style="dim")
-    for row in rows_of(turn.players):
+    table.add_column("optimizer", style="dim")
+    for row in player_groups(turn.players):
         weights = dict(row.weights)
         for network in row.networks:
             cells = [f"{weights[name]:g}".replace("-", "−") if name in weights else "·" for name in names]
-            table.add_row(network, *cells, str(objective.optimiser(network, turn.name)))
+            table.add_row(network, *cells, str(objective.optimizer(network, turn.name)))
     return table
 
 
@@ -166,8 +166,8 @@ def doctor() -> None:
     import torch
 
     import zoo
+    from zoo.accelerators import cpu
     from zoo.data import cache_dir
-    from zoo.engine import layers
     from zoo.evaluation import DINOv2, Inception, PinnedClassifier
     from zoo.registry import registry
 
@@ -178,8 +178,8 @@ def doctor() -> None:
     libraries = ("torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "safetensors", "pluggy")
     table.add_row("libraries", ", ".join(f"{n} {importlib.metadata.version(n)}" for n in libraries))
     table.add_row("cpu", f"{os.cpu_count()} processors, torch uses {torch.get_num_threads()} threads")
-    quick = {"float32 products by oneDNN": layers.AMD, "last deconvolutions as convolutions": layers.AVX512}
-    quick["bfloat16 weight gradients as products"] = layers.BF16
+    quick = {"float32 products by oneDNN": cpu.AMD, "last deconvolutions as convolutions": cpu.AVX512}
+    quick["bfloat16 weight gradients as products"] = cpu.BF16
     names = [what for what, here in quick.items() if here] or ["torch's own layers"]
     table.add_row("steps", f"{torch.backends.cpu.get_cpu_capability()}; {', '.join(names)}")
     if torch.cuda.is_available():

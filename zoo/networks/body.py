@@ -1,56 +1,27 @@
-"""A family of networks: how encoders, decoders and critics of one kind are built; and what they are assembled from."""
+"""Encoders, decoders and critics assembled from a body of layers: what families of networks are made of."""
 
 from __future__ import annotations
 
-import abc
 import math
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
 from torch import Tensor, nn
 
-from zoo.distributions import Bernoulli, Gaussian, Likelihood, Normal, Point, Posterior
-from zoo.errors import UnfitError
-from zoo.interfaces import Critic, Decoder, Encoder, Verdict
+from zoo.distributions import (
+    BernoulliLikelihood,
+    GaussianLikelihood,
+    GaussianPosterior,
+    Likelihood,
+    PointPosterior,
+    Posterior,
+)
+from zoo.interfaces import Critic, CriticOutput, Decoder, Encoder
 
 if TYPE_CHECKING:
     from zoo.data import DataSpec
 
-__all__ = ["BodyCritic", "BodyDecoder", "BodyEncoder", "Family", "PixelBias"]
-
-
-class Family(abc.ABC):
-    """What ``--family NAME`` names; a plugin announces it by ``zoo_families``. Built without arguments, no state.
-
-    A family that stands for a paper's networks may leave ``width`` and ``norm`` aside: its sizes are the paper's. One
-    that fits some image sizes only raises a :class:`zoo.UnfitError` that says which.
-    """
-
-    @abc.abstractmethod
-    def encoder(
-        self, data: DataSpec, latent: int, width: int, *, norm: str, posterior: Literal["gaussian", "point"]
-    ) -> Encoder:
-        """As :func:`zoo.encoder`."""
-
-    @abc.abstractmethod
-    def decoder(
-        self, data: DataSpec, latent: int, width: int, *, norm: str, likelihood: Literal["bernoulli", "gaussian"] | None
-    ) -> Decoder:
-        """As :func:`zoo.decoder`."""
-
-    def critic(
-        self,
-        data: DataSpec,
-        width: int,
-        *,
-        sees: Literal["x", "z", "xz"],
-        latent: int | None,
-        norm: str,
-        tap: int | None,
-        raw: bool,
-    ) -> Critic:
-        """As :func:`zoo.critic`; a family may have none."""
-        raise UnfitError(f"it has no critic (of {sees})")
+__all__ = ["BodyCritic", "BodyDecoder", "BodyEncoder", "PixelBias"]
 
 
 @final
@@ -76,9 +47,9 @@ class BodyEncoder(Encoder):
         h = self.body(x)
         h = self.head((h[0] if isinstance(h, tuple) else h).flatten(1))
         if not self.gaussian:
-            return Point(h)
+            return PointPosterior(h)
         mean, logvar = h.chunk(2, dim=1)
-        return Gaussian(mean, logvar)
+        return GaussianPosterior(mean, logvar)
 
 
 @final
@@ -106,9 +77,9 @@ class BodyDecoder(Decoder):
         """Images (B, C, H, W) in [−1, 1], or a likelihood of such."""
         out = self.body(z).view(-1, *self.shape)
         if self.likelihood == "bernoulli":
-            return Bernoulli(out)
+            return BernoulliLikelihood(out)
         image = out.float().tanh()
-        return Normal(image, self.log_std) if self.likelihood == "gaussian" else image
+        return GaussianLikelihood(image, self.log_std) if self.likelihood == "gaussian" else image
 
 
 @final
@@ -117,7 +88,7 @@ class BodyCritic(Critic):
 
     Arguments:
         sees: ``x``, ``z`` or ``xz``.
-        trunk: of images; returns features, or a pair: features, and what ``Verdict.features`` shall be.
+        trunk: of images; returns features, or a pair: features, and what ``CriticOutput.features`` shall be.
         latent: of codes (B, d).
         head: from all features (B, f), flat, to (B, 1).
     """
@@ -132,7 +103,7 @@ class BodyCritic(Critic):
         super().__init__()
         self.sees, self.trunk, self.latent, self.head = sees, trunk, latent, head
 
-    def forward(self, *seen: Tensor) -> Verdict:
+    def forward(self, *seen: Tensor) -> CriticOutput:
         """Logits (B,), and the features of the tapped stage."""
         parts: list[Tensor] = []
         features = None
@@ -144,7 +115,7 @@ class BodyCritic(Critic):
             parts.append(self.latent(seen[-1]))
         h = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         logits = self.head(h).squeeze(1)
-        return Verdict(logits.float(), h if features is None else features)
+        return CriticOutput(logits.float(), h if features is None else features)
 
 
 @final

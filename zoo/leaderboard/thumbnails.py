@@ -28,7 +28,7 @@ def pictures(run: Run, allowance: int) -> dict[str, tuple[int, int, str]]:
 
     Arguments:
         run: whose.
-        allowance: bytes that one may take; it is halved in size, and to sixteen greys, to get there, but no further.
+        allowance: bytes that one may take; it is halved in size, and to sixteen grays, to get there, but no further.
     """
     found = {}
     for name in PICTURES:
@@ -69,7 +69,7 @@ def _png(image: Image, bits: int = 8) -> bytes:
     raw, step = image.tobytes(), len(image.getbands()) * width
     lines = [raw[i * step : (i + 1) * step] for i in range(height)]
     if image.mode == "L" and bits == 4:
-        # Two pixels a byte, each the nearest of 16 greys.
+        # Two pixels a byte, each the nearest of 16 grays.
         nibble = bytes((v * 15 + 127) // 255 for v in range(256))
         lines = [line.translate(nibble) + b"\0" * (width % 2) for line in lines]
         lines = [bytes(a << 4 | b for a, b in zip(line[::2], line[1::2], strict=True)) for line in lines]

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AMD", "AVX512", "BF16", "plainly", "quicken"]
+__all__ = ["AMD", "AVX512", "BF16", "accelerate", "restore"]
 
-WORTH = 2**22
+MIN_MULTIPLICATIONS = 2**22
 """Multiplications in a layer from which on it gains more than Python's share of it costs."""
 NARROW = 64
 """Rows or columns below which MKL is no slower."""
@@ -52,13 +52,13 @@ _OPS.define("upscale(Tensor x, Tensor w, Tensor? b, int stride, int padding, int
 _OPS.define("weight_gradient(Tensor large, Tensor small, int kernel, int stride, int padding) -> Tensor")
 
 
-def quicken(networks: nn.Module, *, bf16: bool = False) -> dict[str, int]:
+def accelerate(networks: nn.Module, *, bf16: bool = False) -> dict[str, int]:
     """Let layers that are torch's own compute through faster kernels of this CPU, where it has them.
 
-    Parameters, their names and their values stay; results differ by rounding. :func:`plainly` takes it back.
+    Parameters, their names and their values stay; results differ by rounding. :func:`restore` takes it back.
 
     Arguments:
-        networks: whose layers; subclasses of torch's and parametrised layers are left alone.
+        networks: whose layers; subclasses of torch's and parametrized layers are left alone.
         bf16: whether they will run under bfloat16's autocast.
 
     Returns:
@@ -81,7 +81,7 @@ def quicken(networks: nn.Module, *, bf16: bool = False) -> dict[str, int]:
     return dict(changed)
 
 
-def plainly(networks: nn.Module) -> None:
+def restore(networks: nn.Module) -> None:
     """Make layers torch's own again."""
     for module in networks.modules():
         if type(module) in (Linear, Conv2d, ConvTranspose2d):
@@ -94,7 +94,7 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (…, in) to (…, out)."""
         narrow = x.dim() != 2 or min(*x.shape, self.out_features) < NARROW
-        if narrow or x.dtype != torch.float32 or x.numel() * self.out_features < WORTH:
+        if narrow or x.dtype != torch.float32 or x.numel() * self.out_features < MIN_MULTIPLICATIONS:
             return super().forward(x)
         return _Product.apply(x, self.weight, self.bias)  # type: ignore[no-any-return]
 
@@ -116,7 +116,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """``x`` (N, in, H, W) to (N, out, H', W')."""
-        few = _to_few(self) and x.numel() * self.weight[0].numel() >= WORTH
+        few = _to_few(self) and x.numel() * self.weight[0].numel() >= MIN_MULTIPLICATIONS
         if output_size or x.dim() != 4 or not (few or _gathers(self, *x.shape[2:])):
             return super().forward(x, output_size)
         return _convolution(self, x, transposed=True, few=few, gathers=_gathers(self, *x.shape[2:]))

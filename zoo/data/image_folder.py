@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.data.cache import cache_dir, load_arrays, save_arrays
+from zoo.data.array_cache import cache_dir, load_arrays, save_arrays
 from zoo.data.download import check_directory
-from zoo.data.images import Frame, in_threads, is_grey, probe, read
+from zoo.data.images import Frame, in_threads, is_gray, probe, read
 from zoo.data.listing import Item, scan, share
 from zoo.data.spec import SMALLEST_SIDE, DataOptions, Dataset, DataWarning, Split
 from zoo.errors import UsageError
@@ -42,7 +42,7 @@ def open_folder(path: str | Path, options: DataOptions) -> Dataset:
 
     - Without a test folder, a tenth of the images is set aside by the hash of their relative paths.
     - Size: `image_size`; else the size that all images share, if neither side exceeds 128 pixels; else 64×64.
-    - Channels: `channels`; else 1 if every image is grey, else 3.
+    - Channels: `channels`; else 1 if every image is gray, else 3.
     - Files that cannot be decoded are named in a `DataWarning` and left out.
     - What was decoded is cached, until a file's path, size or modification time changes.
     - Epochs: as many as show about 1.2 million images, between 1 and 200.
@@ -165,7 +165,7 @@ def _decode(root: Path, items: Sequence[Item], options: DataOptions) -> _Decoded
 
 
 def _frame(root: Path, headers: Sequence[_Header], options: DataOptions) -> Frame:
-    channels = options.channels or (1 if all(is_grey(mode) for mode, _ in headers) else 3)
+    channels = options.channels or (1 if all(is_gray(mode) for mode, _ in headers) else 3)
     if options.image_size is not None:
         return Frame(options.image_size, channels, options.crop)
     sizes = {size for _, size in headers}

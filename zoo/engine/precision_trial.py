@@ -12,15 +12,15 @@ from zoo.engine.engine import Engine
 from zoo.engine.stream import Stream
 from zoo.interfaces import Networks, Objective
 
-__all__ = ["bf16_pays"]
+__all__ = ["bf16_speedup"]
 
 BLOCKS = 5
 BLOCK_SECONDS = 0.2
-WORTH = 1.05
+MIN_SPEEDUP = 1.05
 """How much faster bf16 must be: less is not worth eight bits of mantissa, nor beyond a short trial's noise."""
 
 
-def bf16_pays(objective: Objective, networks: Networks, stream: Stream) -> float:
+def bf16_speedup(objective: Objective, networks: Networks, stream: Stream) -> float:
     """How many times as fast uncompiled steps in bf16 are as those in fp32, on copies: nothing here moves or is drawn.
 
     Arguments:
@@ -29,7 +29,7 @@ def bf16_pays(objective: Objective, networks: Networks, stream: Stream) -> float
         stream: the training images.
 
     Returns:
-        The ratio, a median of alternating blocks; above :data:`WORTH` it is worth it.
+        The ratio, a median of alternating blocks; above :data:`MIN_SPEEDUP` it is worth it.
     """
     cuda = [stream.device] if stream.device.type == "cuda" else []
     with torch.random.fork_rng(cuda):

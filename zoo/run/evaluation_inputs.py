@@ -9,34 +9,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoo.data import to_uint8, to_unit
-from zoo.distributions import Bernoulli, Gaussian, Likelihood, Normal, Posterior
+from zoo.data import from_uint8, to_uint8
+from zoo.distributions import BernoulliLikelihood, GaussianLikelihood, GaussianPosterior, Likelihood, Posterior
 from zoo.evaluation import Codes, Density
 from zoo.interfaces import Autoencoder, Generator
-from zoo.run.trained import Trained, TrainedAutoencoder
+from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
-__all__ = ["codes_of", "density_of", "generate_of", "reconstruct_of"]
+__all__ = ["make_codes", "make_density", "make_reconstructions", "make_samples"]
 
 
-def generate_of(trained: Trained, n: int) -> Tensor:
+def make_samples(trained: TrainedModel, n: int) -> Tensor:
     """N new images as files hold them, uint8 (n, C, H, W) on the CPU."""
     return to_uint8(trained.sample(n)).cpu()
 
 
-def reconstruct_of(trained: TrainedAutoencoder, x: Tensor) -> Tensor:
+def make_reconstructions(trained: TrainedAutoencoder, x: Tensor) -> Tensor:
     """What becomes of uint8 images (B, C, H, W), uint8 on the CPU."""
-    return to_uint8(trained.reconstruct(to_unit(x))).cpu()
+    return to_uint8(trained.reconstruct(from_uint8(x))).cpu()
 
 
-def codes_of(trained: Trained) -> Codes | None:
+def make_codes(trained: TrainedModel) -> Codes | None:
     """Encoder, decoder and prior as the evaluation asks for them; None where there is no encoder."""
     if not isinstance(trained, TrainedAutoencoder):
         return None
 
     @torch.no_grad()
     def draw(x: Tensor) -> Tensor:
-        posterior: Posterior = trained.networks["encoder"](to_unit(x).to(trained.device))
-        drawn = _on_cpu(posterior) if isinstance(posterior, Gaussian) else posterior
+        posterior: Posterior = trained.networks["encoder"](from_uint8(x).to(trained.device))
+        drawn = _on_cpu(posterior) if isinstance(posterior, GaussianPosterior) else posterior
         return drawn.rsample().float().cpu()
 
     return Codes(
@@ -47,28 +47,28 @@ def codes_of(trained: Trained) -> Codes | None:
     )
 
 
-def density_of(trained: Trained) -> Density | None:
+def make_density(trained: TrainedModel) -> Density | None:
     """The density, where posterior, likelihood and prior are ones whose densities are known; else None."""
     if not isinstance(trained, TrainedAutoencoder) or type(trained.objective).prior is not Generator.prior:
         return None
     net, device = trained.networks, trained.device
     with torch.no_grad():
         posterior = net["encoder"](torch.zeros(1, *trained.data.shape, device=device))
-        if not isinstance(posterior, Gaussian):
+        if not isinstance(posterior, GaussianPosterior):
             return None
         likelihood = net["decoder"](posterior.mean)
-    if not isinstance(likelihood, Bernoulli | Normal):
+    if not isinstance(likelihood, BernoulliLikelihood | GaussianLikelihood):
         return None
     return Density(
         posterior=lambda x: _on_cpu(net["encoder"](x.to(device))),
         likelihood=lambda z: _Moved(net["decoder"](z.to(device)), device),
-        observation="Bernoulli, binarised" if isinstance(likelihood, Bernoulli) else "Gaussian",
+        observation="Bernoulli, binarized" if isinstance(likelihood, BernoulliLikelihood) else "Gaussian",
     )
 
 
-def _on_cpu(posterior: Gaussian) -> Gaussian:
+def _on_cpu(posterior: GaussianPosterior) -> GaussianPosterior:
     """The same posterior, its draws the CPU's."""
-    return Gaussian(posterior.mean.cpu(), posterior.logvar.cpu())
+    return GaussianPosterior(posterior.mean.cpu(), posterior.logvar.cpu())
 
 
 class _Moved:

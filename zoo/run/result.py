@@ -18,20 +18,20 @@ import zoo
 from zoo import options
 from zoo.engine import Engine
 from zoo.evaluation.extractors import sha256_of
-from zoo.game import rows_of, term_names
+from zoo.game import player_groups, term_names
 from zoo.interfaces import Objective
 from zoo.registry import registry
-from zoo.run.folder import RunFolder
-from zoo.run.settings import INCIDENTAL, RunSettings
+from zoo.run.run_folder import RunFolder
+from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings
 
-__all__ = ["card_of", "command_of", "plugin_of", "protocol_of", "record", "settings_of"]
+__all__ = ["command_of", "model_card", "plugin_of", "protocol_of", "public_settings", "record"]
 
 _ALWAYS = ("dataset", "epochs", "images", "batch", "seed")
 
 
-def settings_of(settings: RunSettings) -> dict[str, Any]:
+def public_settings(settings: RunSettings) -> dict[str, Any]:
     """The settings as a record for others holds them: without the paths of the machine that made it."""
-    values = options.settings_of(settings)
+    values = options.option_values(settings)
     values.pop("data_dir", None)
     return {**values, "dataset": _without_path(settings.dataset), "options": dict(settings.options)}
 
@@ -46,10 +46,10 @@ def command_of(settings: RunSettings, changed: Mapping[str, Any]) -> str:
     ``changed`` are the model's options that are not its defaults. What decides the amount of training is always
     there, so that another default of a later version does not make it another run.
     """
-    values = settings_of(settings)
+    values = public_settings(settings)
     words = ["zoo", "run", settings.model]
     for name, info in options.options_of(RunSettings).items():
-        if name in INCIDENTAL or name not in values:
+        if name in RESULT_NEUTRAL_SETTINGS or name not in values:
             continue
         if name in _ALWAYS or values[name] != info.default:
             words += _flag(info, values[name])
@@ -66,7 +66,7 @@ def _flag(info: options.OptionInfo, value: Any) -> list[str]:
     return [f"{info.flag}={value}"] if str(value).startswith("-") else [info.flag, str(value)]
 
 
-def card_of(objective: Objective) -> dict[str, Any]:
+def model_card(objective: Objective) -> dict[str, Any]:
     """The model's card as data: what it is, its paper, its game with these settings, its deviations from the paper."""
     turns = objective.turns()
     return {
@@ -78,7 +78,8 @@ def card_of(objective: Objective) -> dict[str, Any]:
                 "repeat": turn.repeat,
                 "terms": list(term_names(turn)),
                 "rows": [
-                    {"networks": list(row.networks), "weights": dict(row.weights)} for row in rows_of(turn.players)
+                    {"networks": list(row.networks), "weights": dict(row.weights)}
+                    for row in player_groups(turn.players)
                 ],
             }
             for turn in turns
@@ -135,10 +136,10 @@ def record(
         },
         "plugin": plugin_of(settings.model),
         "protocol_file": protocol_of(settings.protocol),
-        "settings": settings_of(settings),
+        "settings": public_settings(settings),
         "options_changed": changed,
         "command": command_of(settings, changed),
-        "card": card_of(objective),
+        "card": model_card(objective),
         "weights_sha256": sha256_of(folder.model),
         "provenance": {
             "zoo": zoo.__version__,

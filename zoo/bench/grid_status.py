@@ -10,17 +10,17 @@ from pathlib import Path
 import attrs
 from filelock import FileLock
 
+from zoo.bench.bench_protocol import BenchProtocol, Grid
 from zoo.bench.cells import Cell
-from zoo.bench.protocol import Grid, Protocol
 from zoo.errors import UsageError, unknown_name
 
-__all__ = ["Board", "State", "Status", "cells_of", "claim", "look"]
+__all__ = ["CellState", "CellStatus", "GridStatus", "cells_of", "claim", "look"]
 
 AGAIN = 0.5
 """Seconds until a cell that somebody else is at is looked at again, the first time."""
 
 
-class State(enum.Enum):
+class CellState(enum.Enum):
     """What a cell is, for the display."""
 
     WAITING = "waiting"
@@ -33,11 +33,11 @@ class State(enum.Enum):
 
 
 @attrs.define
-class Status:
+class CellStatus:
     """One cell, as it stands."""
 
     cell: Cell
-    state: State = State.WAITING
+    state: CellState = CellState.WAITING
     reason: str = ""
     attempts: int = 0
     begun: float = 0.0
@@ -48,24 +48,24 @@ class Status:
 
 
 @attrs.define
-class Board:
+class GridStatus:
     """The whole grid, as it stands."""
 
-    cells: list[Status]
+    cells: list[CellStatus]
     slots: int = 1
     begun: float = attrs.field(factory=time.monotonic)
 
-    def count(self, *states: State) -> int:
+    def count(self, *states: CellState) -> int:
         """How many cells are in one of these states."""
         return sum(status.state in states for status in self.cells)
 
     @property
     def complete(self) -> bool:
         """Whether every cell has a result; a run that diverged is one."""
-        return self.count(State.DONE, State.DIVERGED) == len(self.cells)
+        return self.count(CellState.DONE, CellState.DIVERGED) == len(self.cells)
 
 
-def cells_of(protocol: Protocol, grid: Grid, out: Path, device: str = "auto") -> list[Cell]:
+def cells_of(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "auto") -> list[Cell]:
     """Every cell of a grid, seeds outermost: whole rounds of all models come in first.
 
     Raises:
@@ -113,13 +113,13 @@ def cells_of(protocol: Protocol, grid: Grid, out: Path, device: str = "auto") ->
     ]
 
 
-def claim(out: Path, protocol: Protocol) -> None:
+def claim(out: Path, protocol: BenchProtocol) -> None:
     """Keep a copy of the protocol in the benchmark's folder, which belongs to it from then on.
 
     Raises:
         UsageError: where the folder belongs to another protocol.
     """
-    from zoo.run.folder import write_atomically
+    from zoo.run.run_folder import write_atomically
 
     path = out / "protocol.toml"
     # Another call may be making the folder at this moment: what it has there already is not somebody else's, and its
@@ -131,7 +131,7 @@ def claim(out: Path, protocol: Protocol) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / ".protocol.lock", timeout=60):
-            changed = Protocol.from_file(path).differences(protocol) if path.is_file() else []
+            changed = BenchProtocol.from_file(path).differences(protocol) if path.is_file() else []
             if changed:
                 raise UsageError(
                     f"out: {out} was begun under another protocol: {'; '.join(changed)}; choose another --out"
@@ -141,18 +141,18 @@ def claim(out: Path, protocol: Protocol) -> None:
         raise UsageError(f"out: cannot write to {out}: {error.strerror or error}") from None
 
 
-def look(cells: Sequence[Cell], *, retry_failed: bool = False) -> Board:
+def look(cells: Sequence[Cell], *, retry_failed: bool = False) -> GridStatus:
     """The grid as the folders say it stands; with ``retry_failed``, broken cells wait again."""
-    board = Board([Status(cell) for cell in cells])
+    board = GridStatus([CellStatus(cell) for cell in cells])
     for status in board.cells:
         failure = status.cell.failure
         if status.cell.done:
-            status.state = State.DONE
+            status.state = CellState.DONE
         elif failure is not None:
             status.attempts = failure.attempts
             if retry_failed:
                 status.anew = failure.kind == "diverged"
             else:
-                status.state = State.DIVERGED if failure.kind == "diverged" else State.FAILED
+                status.state = CellState.DIVERGED if failure.kind == "diverged" else CellState.FAILED
                 status.reason = failure.reason
     return board

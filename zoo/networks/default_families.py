@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from zoo.interfaces import Critic, Decoder, Encoder
-from zoo.networks.family import BodyCritic, BodyDecoder, BodyEncoder, Family, flat
-from zoo.networks.layers import MLP, ConvTrunk, DeconvTrunk, init_, normalisation
+from zoo.interfaces import Critic, Decoder, Encoder, Family
+from zoo.networks.blocks import MLP, ConvTrunk, DeconvTrunk, init_, normalization
+from zoo.networks.body import BodyCritic, BodyDecoder, BodyEncoder, flat
 
 if TYPE_CHECKING:
     from zoo.data import DataSpec
 
 __all__ = ["Conv", "FullyConnected"]
 
-# Not in place: a tapped stage without normalisation hands out the very tensor that the activation reads.
+# Not in place: a tapped stage without normalization hands out the very tensor that the activation reads.
 _LEAKY = functools.partial(nn.LeakyReLU, 0.2)
 _RELU = functools.partial(nn.ReLU, inplace=True)
 
 
 def _flat_body(sizes: list[int], norm: str, *, norm_first: bool) -> nn.Sequential:
-    # An MLP whose last layer is normalised and activated like the others.
+    # An MLP whose last layer is normalized and activated like the others.
     layers = MLP([*sizes, 1], _LEAKY, norm, norm_first=norm_first)
     return nn.Sequential(nn.Flatten(), *list(layers)[:-1])
 
@@ -40,7 +40,7 @@ def _critic(
 
 
 def _std(norm: str) -> float | None:
-    # N(0, 0.02²) relies on normalisation to restore the scale; without it signals would vanish.
+    # N(0, 0.02²) relies on normalization to restore the scale; without it signals would vanish.
     return 0.02 if norm != "none" else None
 
 
@@ -64,7 +64,7 @@ class Conv(Family):
         body = nn.Sequential(
             nn.Linear(latent, math.prod(trunk.in_shape), bias=norm != "batch"),
             nn.Unflatten(1, trunk.in_shape),
-            normalisation(norm, trunk.in_shape[0]),
+            normalization(norm, trunk.in_shape[0]),
             _RELU(),
             trunk,
         )
@@ -97,7 +97,7 @@ class FullyConnected(Family):
     def encoder(
         self, data: DataSpec, latent: int, width: int, *, norm: str, posterior: Literal["gaussian", "point"]
     ) -> Encoder:
-        """LeakyReLU, no normalisation on the first layer."""
+        """LeakyReLU, no normalization on the first layer."""
         body = _flat_body([flat(data), 16 * width, 16 * width], norm, norm_first=False)
         return BodyEncoder(body, 16 * width, latent, posterior)
 

@@ -10,30 +10,30 @@ from typing import Any
 import attrs
 
 from zoo import options
-from zoo.bench.board import Board, State, Status, cells_of, claim, look
+from zoo.bench.bench_protocol import BenchProtocol
 from zoo.bench.cells import Cell
 from zoo.bench.executors import Executor, Resources, make
-from zoo.bench.grid import Watcher, fill
-from zoo.bench.protocol import Protocol
+from zoo.bench.grid import GridCallback, fill
+from zoo.bench.grid_status import CellState, CellStatus, GridStatus, cells_of, claim, look
 from zoo.errors import UsageError
 
 __all__ = ["plan", "run_grid", "with_grid"]
 
 
 class _Nobody:
-    def begun(self, board: Board) -> None: ...
+    def begun(self, board: GridStatus) -> None: ...
 
-    def changed(self, status: Status, event: str) -> None: ...
+    def changed(self, status: CellStatus, event: str) -> None: ...
 
     def ticked(self) -> None: ...
 
 
 def with_grid(
-    protocol: Protocol,
+    protocol: BenchProtocol,
     models: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
     seeds: int | None = None,
-) -> Protocol:
+) -> BenchProtocol:
     """The protocol with other models, data sets or seeds where they are given; ``["all"]`` is every model."""
     changes: dict[str, Any] = {}
     if models is not None:
@@ -51,7 +51,7 @@ def _absolute(dataset: str) -> str:
     return "folder:" + os.path.abspath(Path(dataset.removeprefix("folder:")).expanduser())
 
 
-def plan(out: str | Path, protocol: Protocol, *, device: str = "auto", retry_failed: bool = False) -> Board:
+def plan(out: str | Path, protocol: BenchProtocol, *, device: str = "auto", retry_failed: bool = False) -> GridStatus:
     """The grid of a protocol as it stands in a folder; writes nothing.
 
     Raises:
@@ -62,7 +62,7 @@ def plan(out: str | Path, protocol: Protocol, *, device: str = "auto", retry_fai
 
 def run_grid(
     out: str | Path,
-    protocol: Protocol | None = None,
+    protocol: BenchProtocol | None = None,
     *,
     models: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
@@ -72,8 +72,8 @@ def run_grid(
     data_dir: str | Path | None = None,
     time_limit: float | None = None,
     retry_failed: bool = False,
-    watcher: Watcher | None = None,
-) -> Board:
+    watcher: GridCallback | None = None,
+) -> GridStatus:
     """Run every cell of the grid that is not done, and return the grid as it then stands.
 
     Arguments:
@@ -98,15 +98,17 @@ def run_grid(
     data = None if data_dir is None else os.path.abspath(Path(data_dir).expanduser())
     if data is not None and executor == "local" and not os.path.isdir(data):
         raise UsageError(f"data_dir: no folder {data}")
-    protocol = with_grid(protocol or stored(out) or Protocol(), models, datasets, seeds)
+    protocol = with_grid(protocol or stored(out) or BenchProtocol(), models, datasets, seeds)
     board = plan(out, protocol, device=resources.device, retry_failed=retry_failed)
     claim(out, protocol)
     watcher = watcher or _Nobody()
-    if not board.count(State.WAITING):
+    if not board.count(CellState.WAITING):
         watcher.begun(board)
         return board
     if executor == "local":
-        _find_data({status.cell.dataset: status.cell for status in board.cells if status.state is State.WAITING}, data)
+        _find_data(
+            {status.cell.dataset: status.cell for status in board.cells if status.state is CellState.WAITING}, data
+        )
     environment = {} if data is None else {"ZOO_DATA": data}
     runner = make(executor, resources, out) if isinstance(executor, str) else executor
     fill(board, runner, watcher, environment=environment, time_limit=time_limit)
@@ -124,7 +126,7 @@ def _find_data(cells: Mapping[str, Cell], data: str | None) -> None:
         load_data(attrs.evolve(settings, data_dir=data))
 
 
-def stored(out: Path) -> Protocol | None:
+def stored(out: Path) -> BenchProtocol | None:
     """The protocol that a benchmark's folder was begun under; None where it is new."""
     path = out / "protocol.toml"
-    return Protocol.from_file(path) if path.is_file() else None
+    return BenchProtocol.from_file(path) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""Building blocks that know no image size: normalisation by name, stages, and the trunk that halves an image."""
+"""Building blocks that know no image size: normalization by name, stages, and the trunk that halves an image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP", "ConvTrunk", "DeconvTrunk", "Tapped", "halvings", "init_", "normalisation"]
+__all__ = ["MLP", "ConvTrunk", "DeconvTrunk", "Tapped", "halvings", "init_", "normalization"]
 
 Shape = tuple[int, int, int]
 
 
-def normalisation(kind: str, channels: int, *, flat: bool = False) -> nn.Module:
+def normalization(kind: str, channels: int, *, flat: bool = False) -> nn.Module:
     """A layer for (B, channels, H, W), or (B, channels) when ``flat``: batch, group (≤ 8 groups) or none."""
     if kind == "batch":
         return nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)
@@ -54,15 +54,15 @@ def _lost(big: tuple[int, int], small: tuple[int, int], stride: tuple[int, int])
 
 
 class Tapped(nn.Module):
-    """Stages of convolution, normalisation and activation, one of which is listened to.
+    """Stages of convolution, normalization and activation, one of which is listened to.
 
     ``forward`` returns the last stage's activations (B, c, h, w) and what the tapped stage hands to its activation.
 
     Arguments:
-        stages: a (convolution, normalisation) for each stage; Identity for none.
+        stages: a (convolution, normalization) for each stage; Identity for none.
         activation: one for all.
         tap: the tapped stage, from 1; the last by default, and where there are fewer.
-        raw: tap before the stage's normalisation, not after it.
+        raw: tap before the stage's normalization, not after it.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class ConvTrunk(Tapped):
         for i, (big, small) in enumerate(itertools.pairwise(sizes)):
             wide = width * 2**i
             kernel, stride, padding = _stride(big, small)
-            # DCGAN: no normalisation on the layer that sees the pixels. A layer with batch statistics needs no bias.
+            # DCGAN: no normalization on the layer that sees the pixels. A layer with batch statistics needs no bias.
             kind = "none" if i == 0 else norm
             convolution = nn.Conv2d(channels, wide, kernel, stride, padding, bias=kind != "batch")
-            stages.append((convolution, normalisation(kind, wide)))
+            stages.append((convolution, normalization(kind, wide)))
             channels = wide
         super().__init__(stages, activation(), tap, raw)
         self.out_shape: Shape = (channels, *sizes[-1])
@@ -142,7 +142,7 @@ class DeconvTrunk(nn.Module):
                 )
             )
             if not last:
-                layers += [normalisation(norm, wide), activation()]
+                layers += [normalization(norm, wide), activation()]
             channels = wide
         self.layers = nn.Sequential(*layers)
 
@@ -153,7 +153,7 @@ class DeconvTrunk(nn.Module):
 
 
 class MLP(nn.Sequential):
-    """Fully connected layers (B, sizes[0]) → (B, sizes[-1]), normalised and activated between, bare at the end."""
+    """Fully connected layers (B, sizes[0]) → (B, sizes[-1]), normalized and activated between, bare at the end."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class MLP(nn.Sequential):
             kind = "none" if last or (i == 0 and not norm_first) else norm
             layers.append(nn.Linear(a, b, bias=kind != "batch"))
             if not last:
-                layers += [normalisation(kind, b, flat=True), activation()]
+                layers += [normalization(kind, b, flat=True), activation()]
         super().__init__(*[layer for layer in layers if not isinstance(layer, nn.Identity)])
 
 

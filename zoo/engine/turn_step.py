@@ -13,14 +13,14 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from zoo.engine.gated_optimizer import GatedOptimizer, match_layout
 from zoo.engine.ranks import Ranks
 from zoo.engine.stream import Stream
-from zoo.engine.update import Update, laid_out_as
 from zoo.errors import ZooError
-from zoo.game import Turn, rows_of
+from zoo.game import Turn, player_groups
 from zoo.interfaces import Networks, Objective
 
-__all__ = ["Differentiate", "Play"]
+__all__ = ["Differentiate", "TurnStep"]
 
 Derivatives = tuple[Mapping[str, Tensor], Sequence[Tensor | None]]
 Differentiate = Callable[..., Derivatives]
@@ -38,11 +38,11 @@ class _Row:
         return " + ".join(repr(name) for name, _ in self.weights)
 
 
-class Play:
-    """A turn with its optimisers and the running sums of its terms.
+class TurnStep:
+    """A turn with its optimizers and the running sums of its terms.
 
     Arguments:
-        objective: the model, for its optimisers.
+        objective: the model, for its optimizers.
         turn: what is played.
         networks: the model's.
         stream: the training images.
@@ -58,7 +58,7 @@ class Play:
         for name in turn.players:
             if name not in known:
                 raise ZooError(f"turn {turn.name!r}: player {name!r} is no network of the model ({', '.join(known)})")
-        self.rows = rows_of(turn.players)
+        self.rows = player_groups(turn.players)
         self._rows = [_Row(r.weights, [p for n in r.networks for p in networks[n].parameters()]) for r in self.rows]
         self.parameters = [p for row in self._rows for p in row.parameters]
         mine = {id(p) for p in self.parameters}
@@ -67,13 +67,13 @@ class Play:
         held = set(turn.players) if turn.gate else set()
         groups: dict[object, list[str]] = {}
         for name in turn.players:
-            settings = objective.optimiser(name, turn.name)
+            settings = objective.optimizer(name, turn.name)
             # Networks with equal settings share one fused kernel, unless a gate may hold one of them alone.
             groups.setdefault((settings, name if name in held else ""), []).append(name)
-        self.updates: dict[str, Update] = {}
+        self.updates: dict[str, GatedOptimizer] = {}
         for (settings, _), names in groups.items():  # type: ignore[misc]
             parameters = {f"{n}.{k}": p for n in names for k, p in networks[n].named_parameters()}
-            self.updates["+".join(names)] = Update(settings, parameters, stream.device)
+            self.updates["+".join(names)] = GatedOptimizer(settings, parameters, stream.device)
         self.stream = stream.subset(turn.labelled) if turn.labelled else stream
         self.device, self.ranks = stream.device, stream.ranks
         self.differentiate: Differentiate = self.eagerly
@@ -128,7 +128,7 @@ class Play:
             # Every gradient is taken before any parameter moves: the turn is simultaneous.
             for parameter, stride, gradient in zip(self.parameters, self._strides, gradients, strict=True):
                 laid_out = gradient is None or gradient.stride() == stride
-                parameter.grad = gradient if laid_out else laid_out_as(parameter, gradient)
+                parameter.grad = gradient if laid_out else match_layout(parameter, gradient)
             for name, update in self.updates.items():
                 update.step(gates.get(name))
         self._gradients = gradients
@@ -141,7 +141,7 @@ class Play:
             part = terms[name] if weight == 1 else weight * terms[name]
             total = part if total is None else total + part
         if total is None:
-            raise ZooError(f"turn {self.turn.name!r}: a player has no term to minimise")
+            raise ZooError(f"turn {self.turn.name!r}: a player has no term to minimize")
         return total
 
     @staticmethod

@@ -13,18 +13,18 @@ from zoo.evaluation.protocol import Protocol
 from zoo.leaderboard.folders import LeftOut, read_all
 from zoo.leaderboard.intervals import Summary, ranks, summary
 from zoo.leaderboard.labels import Labels
-from zoo.leaderboard.results import Cell, Failure, Run, Training, digest_of
+from zoo.leaderboard.results import FailedResult, ResultKey, Run, Training, digest_of
 
-__all__ = ["COLLAPSED", "Board", "Group", "Row", "build"]
+__all__ = ["COLLAPSED", "Leaderboard", "LeaderboardGroup", "LeaderboardRow", "build"]
 
 COLLAPSED = 0.03
 """A run has collapsed where its smallest class has a smaller share of the generated images than this."""
 
-C = TypeVar("C", bound=Cell)
+C = TypeVar("C", bound=ResultKey)
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Row:
+class LeaderboardRow:
     """One model, of one version, with one set of options: all its seeds."""
 
     model: str
@@ -35,7 +35,7 @@ class Row:
     options: Mapping[str, Any]
     runs: Sequence[Run]
     """The finished ones, by seed."""
-    failures: Sequence[Failure]
+    failures: Sequence[FailedResult]
     metrics: Mapping[str, Summary]
     headline: Summary | None
     """None where no seed has a score."""
@@ -68,13 +68,13 @@ class Row:
         return scored[len(scored) // 2][2] if scored else None
 
     @property
-    def cell(self) -> Cell:
+    def cell(self) -> ResultKey:
         """Any cell: what it shares with the others of the row."""
         return self.median or [*self.runs, *self.failures][0]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Group:
+class LeaderboardGroup:
     """One table: the rows of one data set, measured and trained under one protocol."""
 
     dataset: str
@@ -85,7 +85,7 @@ class Group:
     protocol: Protocol
     fingerprint: str
     training: Training
-    rows: Sequence[Row]
+    rows: Sequence[LeaderboardRow]
     metrics: Sequence[str]
     """All scores that some row has, in their usual order, the headline first; without the floor."""
     apart: tuple[str, Sequence[str]] | None = None
@@ -98,10 +98,10 @@ class Group:
 
 
 @attrs.frozen(eq=False)
-class Board:
+class Leaderboard:
     """All tables, and what stands in none."""
 
-    groups: Sequence[Group]
+    groups: Sequence[LeaderboardGroup]
     left_out: Sequence[LeftOut]
 
     @property
@@ -110,7 +110,7 @@ class Board:
         return len({id(c) for g in self.groups for r in g.rows for c in (*r.runs, *r.failures)})
 
 
-def build(directories: Sequence[Path]) -> Board:
+def build(directories: Sequence[Path]) -> Leaderboard:
     """Read all results below the directories and set up the tables; what cannot be taken in is listed, with why."""
     runs, failures, left = read_all(directories)
     by_group: dict[tuple[str, str], list[Run]] = collections.defaultdict(list)
@@ -119,7 +119,7 @@ def build(directories: Sequence[Path]) -> Board:
         by_group[run.fingerprint, run.training.key].append(run)
         for job in (_job(run), _budget_job(run)):
             places[job].add((run.fingerprint, run.training.key))
-    lost: dict[tuple[str, str], list[Failure]] = collections.defaultdict(list)
+    lost: dict[tuple[str, str], list[FailedResult]] = collections.defaultdict(list)
     told: _Told = {}
     for failure in failures:
         job = _job(failure) if failure.knows_protocol else _budget_job(failure)
@@ -130,32 +130,32 @@ def build(directories: Sequence[Path]) -> Board:
             _leave_out(told, failure, why, "unplaced")
     groups = [_group(members, lost[key], told) for key, members in by_group.items()]
     groups.sort(key=lambda g: (g.dataset.casefold(), g.dataset, -len(g.rows), g.training.title, g.id))
-    return Board(_tell_apart(groups), sorted([*left, *told.values()]))
+    return Leaderboard(_tell_apart(groups), sorted([*left, *told.values()]))
 
 
 _Told = dict[int, LeftOut]
 
 
-def _leave_out(told: _Told, cell: Cell, reason: str, kind: str) -> None:
+def _leave_out(told: _Told, cell: ResultKey, reason: str, kind: str) -> None:
     # By identity: a failure that belongs to two tables is told once, two folders of one name are told twice.
     told[id(cell)] = LeftOut(cell.path, reason, kind, cell.digest)
 
 
-def _job(cell: Cell) -> tuple[Any, ...]:
+def _job(cell: ResultKey) -> tuple[Any, ...]:
     # A failure was never scored. It belongs to the tables that the finished cells of its job went to.
     return "protocol", cell.training.key, cell.dataset, cell.scoring
 
 
-def _budget_job(cell: Cell) -> tuple[Any, ...]:
+def _budget_job(cell: ResultKey) -> tuple[Any, ...]:
     # Where it does not say which protocol file that was, its budget must tell.
     return "budget", *sorted((k, str(v)) for k, v in cell.budget.items()), cell.dataset, cell.scoring
 
 
-def _group(runs: Iterable[Run], failures: Iterable[Failure], told: _Told) -> Group:
-    rows: dict[str, list[Run | Failure]] = collections.defaultdict(list)
+def _group(runs: Iterable[Run], failures: Iterable[FailedResult], told: _Told) -> LeaderboardGroup:
+    rows: dict[str, list[Run | FailedResult]] = collections.defaultdict(list)
     for run in runs:
         rows[run.row_key].append(run)
-    of_model: dict[Any, dict[str, Run | Failure]] = collections.defaultdict(dict)
+    of_model: dict[Any, dict[str, Run | FailedResult]] = collections.defaultdict(dict)
     for key, cells in rows.items():
         of_model[_version(cells[0])][key] = cells[0]
     for failure in failures:
@@ -169,7 +169,7 @@ def _group(runs: Iterable[Run], failures: Iterable[Failure], told: _Told) -> Gro
     labels = Labels([cells[0] for cells in kept.values()])
     made = [_row(cells, headline, floor, labels.of(cells[0]), metrics) for cells in kept.values()]
     first = min(finished, key=lambda run: run.digest)
-    return Group(
+    return LeaderboardGroup(
         dataset=" / ".join(sorted({run.dataset for run in finished})[:3]),
         headline=headline,
         floor=floor,
@@ -181,20 +181,20 @@ def _group(runs: Iterable[Run], failures: Iterable[Failure], told: _Told) -> Gro
     )
 
 
-def _version(cell: Cell) -> tuple[str, ...]:
+def _version(cell: ResultKey) -> tuple[str, ...]:
     return cell.model, cell.package, cell.version
 
 
-def _row_of(failure: Failure, rows: Mapping[str, Cell]) -> str:
+def _row_of(failure: FailedResult, rows: Mapping[str, ResultKey]) -> str:
     # What broke at once may know the options that it was given, and not yet those that it took from the defaults.
     asked = {**failure.options, **failure.budget}
     fitting = [k for k, c in rows.items() if asked.items() <= {**c.options, **c.budget}.items()]
     return fitting[0] if failure.row_key not in rows and len(fitting) == 1 else failure.row_key
 
 
-def _once_each(cells: Iterable[Run | Failure], told: _Told) -> list[Run | Failure]:
+def _once_each(cells: Iterable[Run | FailedResult], told: _Told) -> list[Run | FailedResult]:
     """One cell a seed, by seed: the first that finished. There is no choice by score."""
-    seeds: dict[int, list[Run | Failure]] = collections.defaultdict(list)
+    seeds: dict[int, list[Run | FailedResult]] = collections.defaultdict(list)
     for cell in cells:
         seeds[cell.seed].append(cell)
     kept = []
@@ -206,31 +206,35 @@ def _once_each(cells: Iterable[Run | Failure], told: _Told) -> list[Run | Failur
     return kept
 
 
-def _order(cell: Run | Failure) -> tuple[Any, ...]:
+def _order(cell: Run | FailedResult) -> tuple[Any, ...]:
     # A machine that broke says nothing of the model: any finished run and any divergence go before that. Where all else
     # is equal the copy with more pictures is kept, so that the order of the folders decides nothing.
-    broke = isinstance(cell, Failure) and cell.kind != "diverged"
+    broke = isinstance(cell, FailedResult) and cell.kind != "diverged"
     pictures = len(cell.files) if isinstance(cell, Run) else 0
     return broke, cell.finished or "9", cell.digest, -pictures, cell.path
 
 
-def _why_again(first: Run | Failure, other: Run | Failure) -> tuple[str, str]:
+def _why_again(first: Run | FailedResult, other: Run | FailedResult) -> tuple[str, str]:
     cell = f"{other.model}, seed {other.seed}"
-    if isinstance(first, Failure) and isinstance(other, Failure):
+    if isinstance(first, FailedResult) and isinstance(other, FailedResult):
         return f"{cell}: failed twice; the first counts", "duplicate"
     if isinstance(first, Run) and isinstance(other, Run):
         if first.scores == other.scores and first.weights == other.weights:
             return f"{cell}: the same run again, to the same scores", "duplicate"
         when = "finished first" if first.finished != other.finished else "goes first by its digest"
         return f"{cell}: run twice with different outcomes; the one that {when} counts, whatever its score", "conflict"
-    if isinstance(other, Failure):
+    if isinstance(other, FailedResult):
         return f"{cell}: {other.kind}; a finished run of the same cell counts", "duplicate"
     return f"{cell}: finished, but the same cell diverged before that, which counts", "conflict"
 
 
 def _row(
-    cells: Sequence[Run | Failure], headline: str, floor: float | None, label: Mapping[str, Any], names: Sequence[str]
-) -> Row:
+    cells: Sequence[Run | FailedResult],
+    headline: str,
+    floor: float | None,
+    label: Mapping[str, Any],
+    names: Sequence[str],
+) -> LeaderboardRow:
     runs = [c for c in cells if isinstance(c, Run)]
     metrics = {}
     for name in names:
@@ -239,14 +243,14 @@ def _row(
             metrics[name] = summary(values)
     known = [run.smallest for run in runs if run.smallest is not None]
     scores = [s for run in runs if (s := run.scores.get(headline)) is not None]
-    return Row(
+    return LeaderboardRow(
         model=cells[0].model,
         package=cells[0].package,
         version=cells[0].version,
         label=label,
         options=cells[0].options,
         runs=runs,
-        failures=[c for c in cells if isinstance(c, Failure)],
+        failures=[c for c in cells if isinstance(c, FailedResult)],
         metrics=metrics,
         headline=metrics.get(headline),
         collapsed=(sum(share < COLLAPSED for share in known), len(known)),
@@ -254,8 +258,8 @@ def _row(
     )
 
 
-def _ranked(rows: Sequence[Row]) -> list[Row]:
-    def by_name(row: Row) -> tuple[Any, ...]:
+def _ranked(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
+    def by_name(row: LeaderboardRow) -> tuple[Any, ...]:
         return row.model, row.package, row.version, row.cell.row_key
 
     counted = [row for row in rows if row.headline is not None and row.failed * 2 <= row.seeds]
@@ -282,8 +286,8 @@ def _most_common(names: Iterable[str]) -> str:
     return min(counts, key=lambda name: (-counts[name], name))
 
 
-def _tell_apart(groups: Sequence[Group]) -> list[Group]:
-    first: dict[str, Group] = {}
+def _tell_apart(groups: Sequence[LeaderboardGroup]) -> list[LeaderboardGroup]:
+    first: dict[str, LeaderboardGroup] = {}
     told = []
     for group in groups:
         against = first.setdefault(group.dataset, group)

@@ -65,7 +65,7 @@ def cached(
 
 
 def _folder() -> Path:
-    from zoo.data.cache import cache_dir
+    from zoo.data.array_cache import cache_dir
 
     return Path(cache_dir()) / "reference"
 

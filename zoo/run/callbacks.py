@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from zoo.run.settings import RunSettings
 
-__all__ = ["Reporter", "Silent"]
+__all__ = ["NoCallback", "RunCallback"]
 
 
-class Reporter(Protocol):
+class RunCallback(Protocol):
     """Who is told how a run goes."""
 
     def started(self, settings: RunSettings, folder: Path, total_images: int, begin: int) -> None:
@@ -27,7 +27,7 @@ class Reporter(Protocol):
         """The run is done."""
 
 
-class Silent:
+class NoCallback:
     """Tells nobody."""
 
     def started(self, settings: RunSettings, folder: Path, total_images: int, begin: int) -> None: ...

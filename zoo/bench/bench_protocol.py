@@ -16,7 +16,7 @@ from zoo import options
 from zoo.errors import UsageError, unknown_name
 from zoo.options import at_least, frozen, option
 
-__all__ = ["EvaluateRules", "Grid", "Protocol", "TrainRules"]
+__all__ = ["BenchProtocol", "EvaluateRules", "Grid", "TrainRules"]
 
 _TABLES = ("train", "options", "models", "evaluate", "grid")
 
@@ -31,7 +31,7 @@ class TrainRules:
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16: networks under autocast, losses in float32.")
     image_size: str | None = option(None, "For folder:PATH: resize to N or HxW pixels.")
     crop: Literal["center", "none"] = option("center", "For folder:PATH: crop to the target's aspect, or squeeze.")
-    channels: int | None = option(None, "For folder:PATH: 1 (grey) or 3 (colour).")
+    channels: int | None = option(None, "For folder:PATH: 1 (gray) or 3 (color).")
 
 
 @frozen
@@ -67,7 +67,7 @@ class Grid:
 
 
 @attrs.frozen
-class Protocol:
+class BenchProtocol:
     """A versioned protocol: two results are compared only where its digest is the same.
 
     Attributes:
@@ -91,7 +91,7 @@ class Protocol:
     grid: Grid = attrs.field(factory=Grid)
 
     @classmethod
-    def from_file(cls, path: Path) -> Protocol:
+    def from_file(cls, path: Path) -> BenchProtocol:
         """Read a protocol file.
 
         Raises:
@@ -111,7 +111,7 @@ class Protocol:
             raise UsageError(f"protocol: {path}: {error}") from None
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> Protocol:
+    def from_table(cls, table: Mapping[str, Any]) -> BenchProtocol:
         """A protocol from a mapping such as :meth:`to_table` returns; a :class:`UsageError` where it makes no sense."""
         for key in table:
             if key not in ("name", "version", "description", *_TABLES):
@@ -152,10 +152,10 @@ class Protocol:
             "name": self.name,
             "version": self.version,
             "description": self.description,
-            "train": options.settings_of(self.train),
+            "train": options.option_values(self.train),
             "options": dict(self.options),
             "models": {model: dict(chosen) for model, chosen in self.models.items()},
-            "evaluate": options.settings_of(self.evaluate),
+            "evaluate": options.option_values(self.evaluate),
             "grid": {"models": "all" if self.grid.models is None else list(self.grid.models), **grid},
         }
 
@@ -175,7 +175,7 @@ class Protocol:
         """``NAME@VERSION#DIGEST``, with the first twelve digits of the digest, as a run's settings keep it."""
         return f"{self.name}@{self.version}#{self.digest[:12]}"
 
-    def differences(self, other: Protocol) -> list[str]:
+    def differences(self, other: BenchProtocol) -> list[str]:
         """The entries in which two protocols differ, in words; the description and the grid do not count."""
         a, b = (
             _flat({k: v for k, v in p.to_table().items() if k not in ("description", "grid")}) for p in (self, other)
@@ -184,10 +184,16 @@ class Protocol:
 
     def settings_for(self, dataset: str, seed: int) -> dict[str, Any]:
         """What ``zoo.train`` is given for a cell, besides the model and its options."""
-        train = options.settings_of(self.train)
+        train = options.option_values(self.train)
         if not dataset.startswith("folder:"):
             train = {k: v for k, v in train.items() if k not in ("image_size", "crop", "channels")}
-        return {"dataset": dataset, "seed": seed, **train, **options.settings_of(self.evaluate), "protocol": self.label}
+        return {
+            "dataset": dataset,
+            "seed": seed,
+            **train,
+            **options.option_values(self.evaluate),
+            "protocol": self.label,
+        }
 
     def options_for(self, model: str, known: Mapping[str, Any]) -> dict[str, Any]:
         """The options that the protocol sets for a model whose options are ``known``."""

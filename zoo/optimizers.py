@@ -1,4 +1,4 @@
-"""Optimiser settings as values: what a model asks for, and how the engine builds it."""
+"""Optimizer settings as values: what a model asks for, and how the engine builds it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import attrs
 import torch
 from torch import Tensor
 
-__all__ = ["SGD", "Adam", "ExponentialTail", "Optimiser", "RMSprop", "Schedule", "Stages"]
+__all__ = ["SGD", "Adam", "ExponentialTail", "Optimizer", "RMSprop", "Schedule", "Stages"]
 
 
 class Schedule(abc.ABC):
-    """What the learning rate is multiplied by as training goes on; a value, like the optimiser that it belongs to."""
+    """What the learning rate is multiplied by as training goes on; a value, like the optimizer that it belongs to."""
 
     @abc.abstractmethod
     def factor(self, progress: float) -> float:
@@ -55,19 +55,19 @@ class Stages(Schedule):
         return next((f for f, b in zip(self.factors, bounds, strict=True) if progress * total < b), self.factors[-1])
 
 
-class Optimiser(abc.ABC):
-    """Settings of an optimiser; equal settings may share one instance."""
+class Optimizer(abc.ABC):
+    """Settings of an optimizer; equal settings may share one instance."""
 
     schedule: Schedule | None = None
     """How its learning rate changes over the run; None keeps it."""
 
     @abc.abstractmethod
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
-        """A torch optimiser over ``parameters``, fused and capturable where torch has it."""
+        """A torch optimizer over ``parameters``, fused and capturable where torch has it."""
 
 
 @attrs.frozen
-class Adam(Optimiser):
+class Adam(Optimizer):
     """Adam (Kingma & Ba, arXiv:1412.6980); ``weight_decay`` is the L2 term of the loss, not decoupled."""
 
     lr: float = 2e-4
@@ -91,8 +91,8 @@ class Adam(Optimiser):
 
 
 @attrs.frozen
-class RMSprop(Optimiser):
-    """RMSProp (Tieleman & Hinton 2012), VAE-GAN's optimiser; ``alpha`` is the decay of the squared gradient."""
+class RMSprop(Optimizer):
+    """RMSProp (Tieleman & Hinton 2012), VAE-GAN's optimizer; ``alpha`` is the decay of the squared gradient."""
 
     lr: float = 3e-4
     alpha: float = 0.9
@@ -114,8 +114,8 @@ class RMSprop(Optimiser):
 
 
 @attrs.frozen
-class SGD(Optimiser):
-    """Stochastic gradient descent with momentum, the AAE paper's optimiser."""
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, the AAE paper's optimizer."""
 
     lr: float = 1e-2
     momentum: float = 0.9
@@ -124,7 +124,7 @@ class SGD(Optimiser):
 
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
         """Fused SGD."""
-        optimiser = torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             parameters,
             lr=_rate(self.lr, device),
             momentum=self.momentum,
@@ -132,11 +132,11 @@ class SGD(Optimiser):
             fused=True,
         )
         if self.momentum:
-            # Torch leaves the buffers uninitialised where a gate holds the first step, and fails where a parameter
+            # Torch leaves the buffers uninitialized where a gate holds the first step, and fails where a parameter
             # gets its first gradient late. From zeros the first step is the same.
             for parameter in parameters:
-                optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        return optimiser
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
 
 
 def _rate(lr: float, device: torch.device) -> float | Tensor:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data import Dataset, to_uint8, to_unit
+from zoo.data import Dataset, from_uint8, to_uint8
 from zoo.evaluation.distances import nearest
 from zoo.evaluation.extractors import Classifier, Extractor
-from zoo.run.folder import RunFolder, write_atomically
-from zoo.run.trained import Trained, TrainedAutoencoder, as_files
+from zoo.run.run_folder import RunFolder, write_atomically
+from zoo.run.trained import TrainedAutoencoder, TrainedModel, as_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ __all__ = ["draw_curves", "draw_pictures", "grid", "save_grid", "save_pairs"]
 _PAPER, _GAP = 255, 2
 _READ = 300
 """Samples that are sorted by class: enough for a row of ten of most classes, few enough to cost nothing."""
-_NEIGHBOURS = 20
+_NEIGHBORS = 20
 
 
 def grid(images: Tensor, columns: int, *, height: int = 56) -> NDArray[np.uint8]:
@@ -59,32 +59,32 @@ def save_pairs(x: Tensor, rec: Tensor, path: Path, columns: int = 10) -> None:
     save_grid(torch.cat(rows), path, columns)
 
 
-def draw_pictures(folder: RunFolder, trained: Trained, data: Dataset, extractor: Extractor | None = None) -> None:
+def draw_pictures(folder: RunFolder, trained: TrainedModel, data: Dataset, extractor: Extractor | None = None) -> None:
     """The pictures of a trained model; nothing in them is chosen by eye.
 
     - ``samples.png``: the first 100 of seed 0.
     - ``reconstructions.png``: the first test images, below each what the model makes of it.
     - ``interpolations.png``: ways between the codes of test images, or of the prior where nothing encodes.
-    - ``neighbours.png``: the first samples, below each the training image that is nearest in pixels.
+    - ``neighbors.png``: the first samples, below each the training image that is nearest in pixels.
     - ``class_samples.png``: a row a class, the first samples that the extractor reads so, where it knows the classes.
     """
     samples = to_uint8(trained.sample(100, seed=0)).cpu()
     save_grid(samples, folder.path / "samples.png", 10)
     x = data.test.images[:50].cpu()
     if isinstance(trained, TrainedAutoencoder):
-        save_pairs(x, to_uint8(trained.reconstruct(to_unit(x))).cpu(), folder.path / "reconstructions.png")
+        save_pairs(x, to_uint8(trained.reconstruct(from_uint8(x))).cpu(), folder.path / "reconstructions.png")
     _draw_ways(folder.path / "interpolations.png", trained, x)
     train = data.train.images.cpu()
-    _, index = nearest(samples[:_NEIGHBOURS].flatten(1).float(), train.flatten(1))
-    save_pairs(samples[:_NEIGHBOURS], train[index], folder.path / "neighbours.png")
+    _, index = nearest(samples[:_NEIGHBORS].flatten(1).float(), train.flatten(1))
+    save_pairs(samples[:_NEIGHBORS], train[index], folder.path / "neighbors.png")
     if isinstance(extractor, Classifier) and data.name in extractor.labels:
         more = to_uint8(trained.sample(_READ, seed=0)).cpu()
         _draw_classes(folder.path / "class_samples.png", more, extractor, len(data.classes))
 
 
-def _draw_ways(path: Path, trained: Trained, x: Tensor, ways: int = 6, steps: int = 10) -> None:
+def _draw_ways(path: Path, trained: TrainedModel, x: Tensor, ways: int = 6, steps: int = 10) -> None:
     if isinstance(trained, TrainedAutoencoder):
-        z = trained.encode(to_unit(x[: 2 * ways]))
+        z = trained.encode(from_uint8(x[: 2 * ways]))
     else:
         with torch.random.fork_rng([]):
             torch.manual_seed(0)

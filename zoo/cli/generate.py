@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.data import Dataset
-    from zoo.run import Trained, TrainedAutoencoder
+    from zoo.run import TrainedAutoencoder, TrainedModel
 
 __all__ = ["encode", "interpolate", "reconstruct", "sample", "traverse"]
 
@@ -58,13 +58,13 @@ def sample(run: Path, n: int, out: Path | None, seed: int) -> None:
 @_data_dir
 def reconstruct(run: Path, n: int, out: Path | None, data_dir: Path | None) -> None:
     """Draw test images, and below each row what the model makes of it."""
-    from zoo.data import to_uint8, to_unit
-    from zoo.run.pictures import save_pairs
+    from zoo.data import from_uint8, to_uint8
+    from zoo.run.image_grids import save_pairs
 
     trained = _autoencoder(run)
     x = _dataset(run, data_dir).test.images[:n]
     target = _png(out or run / "reconstructions.png")
-    save_pairs(x, to_uint8(trained.reconstruct(to_unit(x))).cpu(), target)
+    save_pairs(x, to_uint8(trained.reconstruct(from_uint8(x))).cpu(), target)
     click.echo(f"wrote {len(x)} pairs to {target}")
 
 
@@ -79,15 +79,15 @@ def interpolate(run: Path, rows: int, steps: int, out: Path | None, seed: int, d
     """Draw the way between two codes: of test images where the model encodes, of the prior otherwise."""
     import torch
 
-    from zoo.data import to_uint8, to_unit
+    from zoo.data import from_uint8, to_uint8
     from zoo.run import TrainedAutoencoder
-    from zoo.run.pictures import save_grid
+    from zoo.run.image_grids import save_grid
 
     trained = _load(run)
     if isinstance(trained, TrainedAutoencoder):
         images = _dataset(run, data_dir).test.images
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[: 2 * rows]
-        z = trained.encode(to_unit(images[chosen]))
+        z = trained.encode(from_uint8(images[chosen]))
         rows = len(z) // 2
     else:
         z = _codes(trained, 2 * rows, seed)
@@ -109,7 +109,7 @@ def traverse(run: Path, dims: int, steps: int, out: Path | None, seed: int) -> N
     import torch
 
     from zoo.data import to_uint8
-    from zoo.run.pictures import save_grid
+    from zoo.run.image_grids import save_grid
 
     trained = _load(run)
     latent = trained.objective.latent
@@ -133,7 +133,7 @@ def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
 
     import numpy as np
 
-    from zoo.run.folder import write_atomically
+    from zoo.run.run_folder import write_atomically
 
     target = out or run / "codes.npz"
     if target.suffix != ".npz":
@@ -152,7 +152,7 @@ def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
     click.echo(f"wrote {shapes} to {target}")
 
 
-def _load(run: Path) -> Trained:
+def _load(run: Path) -> TrainedModel:
     from zoo.run import load
 
     return load(run)
@@ -170,14 +170,14 @@ def _autoencoder(run: Path) -> TrainedAutoencoder:
 def _dataset(run: Path, data_dir: Path | None) -> Dataset:
     import attrs
 
-    from zoo.run.folder import RunFolder
+    from zoo.run.run_folder import RunFolder
     from zoo.run.train import load_data
 
     settings = RunFolder(run).settings()
     return load_data(attrs.evolve(settings, data_dir=str(data_dir)) if data_dir else settings)
 
 
-def _codes(trained: Trained, n: int, seed: int) -> Tensor:
+def _codes(trained: TrainedModel, n: int, seed: int) -> Tensor:
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -205,8 +205,8 @@ def _write_images(images: Tensor, target: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    from zoo.run.folder import write_atomically
-    from zoo.run.pictures import save_grid
+    from zoo.run.image_grids import save_grid
+    from zoo.run.run_folder import write_atomically
     from zoo.run.trained import as_files
 
     _folder_of(target)

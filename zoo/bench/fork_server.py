@@ -1,4 +1,4 @@
-"""``python -m zoo.bench.nursery``: a process that imports everything once, and forks a fresh worker for every job.
+"""``python -m zoo.bench.fork_server``: a process that imports everything once, and forks a fresh worker for every job.
 
 Importing torch takes seconds, a fork milliseconds; yet each job has a process to itself, so that nothing of one run,
 not its memory, its random state nor its crash, reaches the next. It says and hears lines of JSON on its standard input,
@@ -39,7 +39,7 @@ _IMPORTED = (
 _LONGEST_END = 4096  # bytes, well below what a pipe holds unread
 
 
-class _Nursery:
+class _ForkServer:
     def __init__(self, control: socket.socket, forks: bool) -> None:
         self.control, self.forks = control, forks
         self.workers: dict[int, tuple[int, int]] = {}  # by process: the job's number, and where its end is read
@@ -202,7 +202,7 @@ def main() -> None:
     control = socket.socket(fileno=os.dup(0))
     if forks:
         _import_all()
-    _Nursery(control, forks).run()
+    _ForkServer(control, forks).run()
     os._exit(0)  # taking down all that was imported would take seconds
 
 

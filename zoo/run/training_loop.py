@@ -12,8 +12,8 @@ import torch
 from zoo.engine import Engine
 from zoo.errors import ZooError
 from zoo.run import scoring
-from zoo.run.folder import RunFolder
-from zoo.run.report import Reporter
+from zoo.run.callbacks import RunCallback
+from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RunSettings
 
 __all__ = ["fit"]
@@ -52,7 +52,7 @@ class _Interrupts:
 
 
 def fit(
-    settings: RunSettings, folder: RunFolder, engine: Engine, reporter: Reporter, steps: int, resumable: bool
+    settings: RunSettings, folder: RunFolder, engine: Engine, reporter: RunCallback, steps: int, resumable: bool
 ) -> dict[str, Any]:
     """Train up to ``steps`` steps, from the folder's checkpoint where ``resumable``; leave metrics and a checkpoint.
 
@@ -124,5 +124,5 @@ def fit(
         "seconds": round(seconds, 3),
         "images_seen": engine.images_seen,
         "images_per_second": round(engine.images_seen / seconds, 1) if seconds > 0 else None,
-        "steps": {"mode": engine.mode, "quick_layers": engine.quickened, **engine.fallbacks},
+        "steps": {"mode": engine.mode, "quick_layers": engine.accelerated, **engine.fallbacks},
     }

@@ -1,0 +1,31 @@
+"""What the core itself registers, through the hooks that every plugin uses: data sets, extractors, default networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from zoo.data import DataSource, bundled_sources
+from zoo.evaluation import DINOv2, Extractor, Inception, PinnedClassifier
+from zoo.hooks import hookimpl
+from zoo.interfaces import Family
+from zoo.networks.default_families import Conv, FullyConnected
+
+__all__: list[str] = []
+
+
+@hookimpl
+def zoo_datasets() -> Iterable[DataSource]:
+    """Torchvision's sets, scikit-learn's digits and CelebA."""
+    return bundled_sources()
+
+
+@hookimpl
+def zoo_extractors() -> Mapping[str, type[Extractor]]:
+    """The pinned classifier, Inception and DINOv2."""
+    return {"classifier": PinnedClassifier, "inception": Inception, "dinov2": DINOv2}
+
+
+@hookimpl
+def zoo_families() -> Mapping[str, type[Family]]:
+    """Strided convolutions and fully connected layers, for any image size."""
+    return {"conv": Conv, "mlp": FullyConnected}
