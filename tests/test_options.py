@@ -19,8 +19,8 @@ from zoo.options import (
     build,
     frozen,
     option,
-    options_of,
     option_values,
+    options_of,
 )
 
 
