@@ -55,7 +55,13 @@ def test_help_is_laid_out(cli):
         (["run", "vae", "gan"], ["gan"]),
         (["run", "vae", "--wdth", "3"], ["option of zoo run vae", "--wdth", "Did you mean '--width'"]),
         (["run", "vae", "--gamma", "1"], ["option of zoo run vae", "'--gamma'"]),
+        (["run", "vae", "--epcohs", "1"], ["option of zoo run vae", "Did you mean '--epochs'"]),
+        (["run", "--epcohs", "1", "vae"], ["setting of zoo run", "Did you mean '--epochs'"]),
+        (["run", "--width", "4", "vae"], ["--width", "must follow", "zoo run vae --width"]),
+        (["run", "--beta1=0", "--epochs", "1"], ["--beta1", "must follow", "zoo run aae --beta1"]),
+        (["run", "--saturating"], ["--saturating", "must follow", "zoo run"]),
         (["run", "vae", "--width"], ["--width"]),
+        (["run", "vae", "--epochs"], ["--epochs"]),
         (["run", "vae", "--width", "wide"], ["--width", "'wide'", "integer"]),
         (["run", "vae", "--width", "0"], ["width: 0 is not allowed", "at least 1"]),
         (["run", "vae", "--lr", "0"], ["lr: 0.0 is not allowed", "above 0"]),
@@ -235,14 +241,14 @@ def test_config_repeats_the_run(cli, runs, tmp_path):
     assert weights(tmp_path / "run") == weights(runs / "vae")
 
 
-def test_order_of_words_is_free(cli, tmp_path):
-    """The model may stand anywhere; the value of a model's own flag is not taken for it."""
-    done = cli(
-        "run", "--width", "4", "--out", tmp_path / "run", "--family=mlp", "vae", "--epochs", "0", "--norm", "none"
-    )
+def test_settings_stand_before_or_after_the_model(cli, tmp_path):
+    """The value of a model's option that is also a model's name remains a value."""
+    before, after = ["--seed=2", "--out", tmp_path / "run"], ["--epochs", "0", "--norm", "none"]
+    done = cli("run", *before, "vae", "--width", "4", "--family=mlp", *after, "--extractor", "none")
     assert done.status == 0, done.err
     settings = RunFolder(tmp_path / "run").settings()
-    assert (settings.model, settings.epochs, settings.options["width"]) == ("vae", 0, 4)
+    assert (settings.model, settings.seed, settings.epochs, settings.extractor) == ("vae", 2, 0, "none")
+    assert [settings.options[name] for name in ("width", "family", "norm")] == [4, "mlp", "none"]
 
 
 def test_resume_without_saying_anything_again(cli, runs, tmp_path):
@@ -536,9 +542,21 @@ def test_run_help_shows_every_option_of_each_model(cli):
     """Each option of each model is a flag with its help and default."""
     for name, entry in registry().models.items():
         shown = cli("run", name, "--help").out
-        assert "Options of the model" in shown
+        assert 0 < shown.index("Settings of the run:") < shown.index(f"Options of {name}:")
         for info in options_of(entry.value).values():
             assert re.search(rf"^ +{info.flag}\b", shown, re.M), f"{name}: {info.flag}"
+
+
+def test_run_help_names_every_model_and_settings_choose_the_help(cli, runs):
+    """``--help`` is that of the model named, or of the model of ``--config`` if options follow."""
+    shown = cli("run", "--help").out
+    assert shown.startswith("Usage: zoo run [SETTINGS] [MODEL [OPTIONS]]")
+    for name in registry().models:
+        assert re.search(rf"^  {name} +\w", shown, re.M), name
+    for args in (["vaegan", "--help"], ["--help", "vaegan"], ["-h", "--epochs", "3", "vaegan", "--gamma", "1"]):
+        assert cli("run", *args).out.startswith("Usage: zoo run vaegan [SETTINGS] [OPTIONS]")
+    config = runs / "vae" / "config.toml"
+    assert cli("run", "--config", config, "--width", "3", "--help").out.startswith("Usage: zoo run vae ")
 
 
 def test_no_arguments_show_the_help(cli):

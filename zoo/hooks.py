@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    import click
+
     from zoo.data import DataSource
     from zoo.evaluation import Extractor
     from zoo.interfaces import Family, Objective
@@ -38,3 +40,11 @@ def zoo_extractors() -> Mapping[str, type[Extractor]]:  # type: ignore[empty-bod
 @hookspec
 def zoo_families() -> Mapping[str, type[Family]]:  # type: ignore[empty-body]
     """Families of networks that ``--family NAME`` can name, built without arguments when used."""
+
+
+@hookspec
+def zoo_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]
+    """Commands of the program ``zoo``, by their own names; a built-in command cannot be replaced.
+
+    ``zoo --help`` imports the plugin's module, so import torch and other large libraries inside the command.
+    """

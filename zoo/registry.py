@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import importlib
 import importlib.metadata
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.evaluation import Extractor
     from zoo.interfaces import Family, Objective
 
-__all__ = ["FailedPlugin", "Plugin", "Registered", "Registry", "registry"]
+__all__ = ["FailedPlugin", "Plugin", "PluginLoader", "Registered", "Registry", "is_bundled", "named", "registry"]
 
 T = TypeVar("T")
 
@@ -55,37 +56,28 @@ class Registered(Generic[T]):
     plugin: Plugin
 
 
-class Registry:
-    """What the plugins announce. A plugin that fails is recorded in ``failures`` and harms no other."""
+class PluginLoader(abc.ABC):
+    """Loads plugins and calls their hooks. A plugin that fails is recorded in ``failures``; the others still load."""
 
-    def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
-        self.models: dict[str, Registered[type[Objective]]] = {}
-        self.datasets: dict[str, Registered[DataSource]] = {}
-        self.extractors: dict[str, Registered[type[Extractor]]] = {}
-        self.families: dict[str, Registered[type[Family]]] = {}
+    def __init__(self) -> None:
         self.plugins: list[Plugin] = []
         self.failures: list[FailedPlugin] = []
         self._manager = pluggy.PluginManager("zoo")
         self._manager.add_hookspecs(hooks)
-        # By name, not by an entry point: a checkout whose metadata are older than its code still has its core.
-        self.add(importlib.import_module("zoo.builtin"), Plugin("core", "latent-zoo", _version("latent-zoo")))
-        found = importlib.metadata.entry_points(group=hooks.GROUP) if entry_points is None else entry_points
-        # Bundled models first: a third party can add names, but cannot take one over by its place in the alphabet.
-        for entry in sorted(found, key=lambda e: (e.module.partition(".")[0] != "zoo_plugins", e.name)):
-            self._load(entry)
 
-    def _load(self, entry: importlib.metadata.EntryPoint) -> None:
+    def load(self, entry: importlib.metadata.EntryPoint) -> None:
+        """Import the module of an entry point and add it."""
         package = entry.dist.name if entry.dist else "unknown package"
         plugin = Plugin(entry.name, package, entry.dist.version if entry.dist else "unknown")
         try:
             module = entry.load()
-        except (Exception, SystemExit) as error:  # a third party's import can fail in any way
+        except (Exception, SystemExit) as error:  # the import of a third-party module can fail in any way
             self.failures.append(FailedPlugin(entry.name, package, _reason(error)))
             return
         self.add(module, plugin)
 
     def add(self, module: object, plugin: Plugin) -> None:
-        """Take in what one plugin announces."""
+        """Register what the hooks of one module return."""
         try:
             if self._manager.register(module, name=plugin.name) is None:
                 raise ValueError("the name is blocked")
@@ -93,19 +85,16 @@ class Registry:
             self.failures.append(FailedPlugin(plugin.name, plugin.package, _reason(error)))
             return
         self.plugins.append(plugin)
-        for name, model in self._announced(module, plugin, "zoo_models", _pairs):
-            self._put(self.models, "model", name, model, plugin, _check_model)
-        for name, source in self._announced(module, plugin, "zoo_datasets", _named):
-            self._put(self.datasets, "data set", name, source, plugin, _check_source)
-        for name, extractor in self._announced(module, plugin, "zoo_extractors", _pairs):
-            self._put(self.extractors, "extractor", name, extractor, plugin, _check_extractor)
-        for name, family in self._announced(module, plugin, "zoo_families", _pairs):
-            self._put(self.families, "family", name, family, plugin, _check_family)
+        self._collect(module, plugin)
+
+    @abc.abstractmethod
+    def _collect(self, module: object, plugin: Plugin) -> None:
+        """Call the hooks of ``module`` and store what they return."""
 
     def _announced(
         self, module: object, plugin: Plugin, hook: str, unpack: Callable[[Any], list[tuple[str, Any]]]
     ) -> list[tuple[str, Any]]:
-        # One plugin at a time, not the whole hook: an exception then has a culprit, and the others still count.
+        # One plugin at a time, so that an exception has a culprit and the other plugins still count.
         others = [p for p in self._manager.get_plugins() if p is not module]
         caller = self._manager.subset_hook_caller(hook, others)
         try:
@@ -135,6 +124,33 @@ class Registry:
             self.failures.append(FailedPlugin(plugin.name, plugin.package, f"{kind} {name!r}: {problem}"))
         else:
             table[name] = Registered(name, value, plugin)
+
+
+class Registry(PluginLoader):
+    """The models, data sets, extractors and families of all installed plugins."""
+
+    def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
+        super().__init__()
+        self.models: dict[str, Registered[type[Objective]]] = {}
+        self.datasets: dict[str, Registered[DataSource]] = {}
+        self.extractors: dict[str, Registered[type[Extractor]]] = {}
+        self.families: dict[str, Registered[type[Family]]] = {}
+        # By name, not by an entry point: a checkout whose metadata are older than its code still has its core.
+        self.add(importlib.import_module("zoo.builtin"), Plugin("core", "latent-zoo", _version("latent-zoo")))
+        found = importlib.metadata.entry_points(group=hooks.GROUP) if entry_points is None else entry_points
+        # Bundled models first, so that a third-party plugin cannot take over the name of one.
+        for entry in sorted(found, key=lambda e: (not is_bundled(e), e.name)):
+            self.load(entry)
+
+    def _collect(self, module: object, plugin: Plugin) -> None:
+        for name, model in self._announced(module, plugin, "zoo_models", _pairs):
+            self._put(self.models, "model", name, model, plugin, _check_model)
+        for name, source in self._announced(module, plugin, "zoo_datasets", named):
+            self._put(self.datasets, "data set", name, source, plugin, _check_source)
+        for name, extractor in self._announced(module, plugin, "zoo_extractors", _pairs):
+            self._put(self.extractors, "extractor", name, extractor, plugin, _check_extractor)
+        for name, family in self._announced(module, plugin, "zoo_families", _pairs):
+            self._put(self.families, "family", name, family, plugin, _check_family)
 
     def model(self, name: str) -> type[Objective]:
         """The model called ``name``; a :class:`UsageError` with the nearest name where there is none."""
@@ -166,8 +182,8 @@ def _pairs(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return list(value.items())
 
 
-def _named(value: Iterable[Any]) -> list[tuple[str, Any]]:
-    # What has no name of its own is told by its class, so that the failure says whose it is.
+def named(value: Iterable[Any]) -> list[tuple[str, Any]]:
+    """Pairs of name and object; an object without a name goes by its class, for the error that reports it."""
     names = [(getattr(source, "name", None), source) for source in value]
     return [(name if isinstance(name, str) else type(source).__name__, source) for name, source in names]
 
@@ -203,6 +219,11 @@ def _check_model(name: str, model: Any) -> str | None:
     if not (isinstance(model, type) and issubclass(model, Objective)):
         return "not a subclass of zoo.Objective"
     return model.problem()
+
+
+def is_bundled(entry: importlib.metadata.EntryPoint) -> bool:
+    """Whether an entry point belongs to zoo's own distribution."""
+    return entry.module.partition(".")[0] == "zoo_plugins"
 
 
 def _version(package: str) -> str:

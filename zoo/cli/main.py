@@ -14,27 +14,16 @@ import click
 import zoo
 from zoo.cli import evaluate, generate, info
 from zoo.cli.bench import bench
+from zoo.cli.group import ZooGroup
 from zoo.cli.leaderboard import leaderboard
 from zoo.cli.new import new
-from zoo.cli.run import RunCommand
-from zoo.errors import ZooError, unknown_name
+from zoo.cli.run import RunGroup
+from zoo.errors import ZooError
 
 __all__ = ["main"]
 
 
-class _Group(click.Group):
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            raise unknown_name("command", args[0], self.commands)
-        return super().resolve_command(ctx, args)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=ZooGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(zoo.__version__, prog_name="zoo")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
@@ -48,7 +37,7 @@ def cli(debug: bool) -> None:
     """  # noqa: D301 (click reads the backspace)
 
 
-cli.add_command(RunCommand("run"))
+cli.add_command(RunGroup())
 for command in (
     info.list_,
     info.show,

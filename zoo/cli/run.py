@@ -1,120 +1,125 @@
-"""``zoo run``: one command whose flags are the run's settings and the options of the model that it is given."""
+"""``zoo run``: a group with one command per model, whose flags are generated from the model's options."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from zoo import options
+from zoo.cli.console import summary_line
 from zoo.errors import UsageError, unknown_name
-from zoo.options import OptionInfo
+from zoo.options import OptionInfo, options_of
+from zoo.registry import registry
 
-__all__ = ["RunCommand"]
+if TYPE_CHECKING:
+    from zoo.interfaces import Objective
 
-_OWN = ("out", "resume", "config", "preset")
+__all__ = ["ModelCommand", "RunGroup", "make_flag"]
+
+_FILE = click.Path(path_type=Path)
+_REQUEST = (
+    click.Option(["--out"], type=_FILE, metavar="DIR", help="Run folder. [default: runs/MODEL-DATASET-seedN]"),
+    click.Option(["--resume"], is_flag=True, help="Continue the run in the run folder, bit for bit."),
+    click.Option(["--config"], type=_FILE, metavar="FILE", help="Read settings from a config.toml; flags override it."),
+    click.Option(["--preset"], metavar="NAME", help="Use named settings, such as paper; flags override them."),
+)
+"""Parameters of ``zoo run`` that config.toml does not store."""
+_HELP = click.Option(["-h", "--help"], is_flag=True, help="Show this message and exit.")
 
 
-class RunCommand(click.Command):
-    """``zoo run MODEL [settings] [options of the model]``."""
+class RunGroup(click.Group):
+    """``zoo run [SETTINGS] [MODEL [OPTIONS]]``.
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, callback=_run, help="Train MODEL, score it, and write a run folder.")
-        self._options_of_model: list[click.Parameter] = []
+    The group parses the settings, which may stand before or after the model's name, and leaves every other argument to
+    the model's command. Without a name, the model is that of ``--config`` or of the run to resume.
+    """
+
+    allow_interspersed_args = True
+    ignore_unknown_options = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "run",
+            callback=_run_without_model,
+            invoke_without_command=True,
+            add_help_option=False,  # with a model's name, --help belongs to the model's command
+            options_metavar="[SETTINGS]",
+            subcommand_metavar="[MODEL [OPTIONS]]",
+            help="Train a model, score it and write a run folder.",
+            epilog="zoo run MODEL --help shows the options of a model too.",
+        )
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*_parameters(), *self._options_of_model, *([h] if (h := self.get_help_option(ctx)) else [])]
+        return [*_settings(), _HELP]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(registry().models)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> ModelCommand:
+        return ModelCommand(cmd_name, registry().model(cmd_name))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str, click.Command, list[str]]:
+        name, rest = args[0], args[1:]
+        if name.startswith("-"):
+            stored = _stored_model(ctx.params)
+            if stored is None:
+                raise self._misplaced(ctx, args)
+            name, rest = stored, args
+        return name, self.get_command(ctx, name), [*(["--help"] if ctx.params["help"] else []), *rest]
+
+    def _misplaced(self, ctx: click.Context, args: Sequence[str]) -> UsageError:
+        flag = args[0].partition("=")[0]
+        owners = [name for name in self.list_commands(ctx) if flag in _flags(self.get_command(ctx, name).params)]
+        if not owners:
+            return unknown_name("setting of zoo run", flag, _flags(_settings()))
+        model = next((name for name in owners if name in args), owners[0])
+        return UsageError(f"{flag}: options of a model must follow its name, as in zoo run {model} {flag} …")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_flags("Settings of the run", self.get_params(ctx), ctx, formatter)
+        models = registry().models
+        limit = formatter.width - 6 - max(map(len, models))
+        with formatter.section("Models"):
+            formatter.write_dl([(name, self.get_command(ctx, name).get_short_help_str(limit)) for name in models])
+
+
+class ModelCommand(click.Command):
+    """``zoo run MODEL``: parses the options of one model; the group has parsed the settings of the run."""
+
+    def __init__(self, name: str, model: type[Objective]) -> None:
+        settings = {p.name for p in _settings()}  # an option of the same name can be set from Python only
+        super().__init__(
+            name,
+            callback=_run_model,
+            params=[make_flag(info) for info in options_of(model).values() if info.name not in settings],
+            options_metavar="[SETTINGS] [OPTIONS]",
+            help="\n\n".join((summary_line(model), model.paper)),
+        )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # Which flags there are depends on the model, so find that first, then parse everything in one go.
-        model = _find_model(args)
-        if model is not None:
-            from zoo.registry import registry
-
-            infos = options.options_of(registry().model(model)).values()
-            taken = {p.name for p in _parameters()}
-            self._options_of_model = [_flag(info) for info in infos if info.name not in taken]
-            self._model_flags = [info.flag for info in infos]
-        else:
-            self._options_of_model = []
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            of = f"option of zoo run {model}" if model else "option of zoo run"
-            flags = [flag for p in self.get_params(ctx) for flag in p.opts if flag.startswith("--")]
-            raise unknown_name(of, error.option_name, flags) from None
+            known = _flags([*_settings(), *self.params])
+            raise unknown_name(f"option of zoo run {self.name}", error.option_name, known) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups = [("Settings", _parameters()), ("Options of the model", self._options_of_model)]
-        for title, parameters in groups:
-            records = [r for p in parameters if (r := p.get_help_record(ctx))]
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
-        if not self._options_of_model:
-            formatter.write_paragraph()
-            formatter.write_text("zoo run MODEL --help also shows the model's own options.")
+        _write_flags("Settings of the run", _settings(), ctx, formatter)
+        _write_flags(f"Options of {self.name}", self.get_params(ctx), ctx, formatter)
 
 
-def _find_model(args: list[str]) -> str | None:
-    """The model that the arguments name, by position or through --config; None where there is none."""
-    valued = {flag for p in _parameters() if isinstance(p, click.Option) and not p.is_flag for flag in p.opts}
-    words: list[str] = []
-    files: dict[str, str] = {}
-    skip = False
-    for i, arg in enumerate(args):
-        if skip:
-            skip = False
-        elif arg.startswith("-"):
-            name, _, value = arg.partition("=")
-            skip = name in valued and not value
-            if name in ("--config", "--out"):
-                files[name] = value or (args[i + 1] if i + 1 < len(args) else "")
-        else:
-            words.append(arg)
-    if words and args[0] == words[0]:
-        return words[0]
-    if words:
-        # Values of the model's own flags are among the words: the one that is a model is meant.
-        from zoo.registry import registry
-
-        if known := [w for w in words if w in registry().models]:
-            return known[0]
-    if files.get("--config"):
-        from zoo.run.settings import RunSettings
-
-        return RunSettings.from_file(Path(files["--config"])).model or None
-    if "--resume" in args and (stored := Path(files.get("--out") or ".") / "config.toml").is_file():
-        from zoo.run.settings import RunSettings
-
-        return RunSettings.from_file(stored).model or None
-    return words[0] if words else None
-
-
-def _parameters() -> list[click.Parameter]:
-    from zoo.run.settings import RunSettings
-
-    return [
-        click.Argument(["model"], required=False),
-        *(_flag(info) for info in options.options_of(RunSettings).values()),
-        click.Option(["--out"], metavar="DIR", help="Run folder; default runs/MODEL-DATASET-seedK."),
-        click.Option(["--resume"], is_flag=True, help="Continue the run in the folder, to the same bits."),
-        click.Option(["--config"], metavar="FILE", help="Take settings from a config.toml; flags go before it."),
-        click.Option(["--preset"], metavar="NAME", help="Settings by name, such as paper; flags go before them."),
-    ]
-
-
-def _flag(info: OptionInfo) -> click.Option:
+def make_flag(info: OptionInfo) -> click.Option:
+    """The click option of a setting or of a model's option."""
     note = info.help
+    if info.allows and not info.choices:
+        note += f" ({info.allows})"
     if info.default is not None:
         shown = str(info.default).lower() if isinstance(info.default, bool) else info.default
         note += f" [default: {shown}]"
-    if info.allows and not info.choices:
-        note += f" ({info.allows})"
     if info.kind is bool:
         return click.Option([f"{info.flag}/--no-{info.flag[2:]}", info.name], default=None, help=note)
     kind: Any = click.Choice([str(c) for c in info.choices]) if info.choices and info.kind is str else info.kind
@@ -122,9 +127,61 @@ def _flag(info: OptionInfo) -> click.Option:
     return click.Option([info.flag, info.name], type=kind, default=None, metavar=metavar, help=note)
 
 
+def _settings() -> list[click.Option]:
+    from zoo.run.settings import RunSettings  # imports torch
+
+    return [*(make_flag(info) for info in options_of(RunSettings).values()), *_REQUEST]
+
+
+def _flags(parameters: Iterable[click.Parameter]) -> list[str]:
+    return [flag for p in parameters for flag in (*p.opts, *p.secondary_opts) if flag.startswith("--")]
+
+
+def _write_flags(
+    title: str, parameters: Iterable[click.Parameter], ctx: click.Context, formatter: click.HelpFormatter
+) -> None:
+    with formatter.section(title):
+        formatter.write_dl([record for p in parameters if (record := p.get_help_record(ctx))])
+
+
+def _stored_model(settings: Mapping[str, Any]) -> str | None:
+    """The model of ``--config``, or of the run in ``--out`` that ``--resume`` continues; None without either."""
+    from zoo.run.settings import RunSettings
+
+    config = settings["config"]
+    if config is None and settings["resume"]:
+        stored = (settings["out"] or Path()) / "config.toml"
+        config = stored if stored.is_file() else None
+    return None if config is None else RunSettings.from_file(config).model or None
+
+
 @click.pass_context
-def _run(ctx: click.Context, /, **values: Any) -> None:
-    given = {k: v for k, v in _given(ctx, values) if k not in (*_OWN, "model")}
+def _run_without_model(ctx: click.Context, /, **settings: Any) -> None:
+    if ctx.invoked_subcommand is not None:  # the model's command follows
+        return
+    if settings["help"]:
+        click.echo(ctx.get_help())
+    else:
+        _train(None, ctx.params, _given(ctx))
+
+
+@click.pass_context
+def _run_model(ctx: click.Context, /, **options: Any) -> None:
+    assert ctx.parent is not None
+    _train(ctx.info_name, ctx.parent.params, {**_given(ctx.parent), **_given(ctx)})
+
+
+def _given(ctx: click.Context) -> dict[str, Any]:
+    """The settings and options that the command line names."""
+    own = {p.name for p in (*_REQUEST, _HELP)}
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if name not in own and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+
+
+def _train(model: str | None, request: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     from zoo.cli.progress import reporter
     from zoo.run import train
 
@@ -132,19 +189,11 @@ def _run(ctx: click.Context, /, **values: Any) -> None:
     warnings.showwarning = lambda message, *_: report.note(str(message))
     with report:
         train(
-            values["model"],
-            config=values["config"],
-            preset=values["preset"],
-            out=values["out"],
-            resume=values["resume"],
+            model,
+            config=request["config"],
+            preset=request["preset"],
+            out=request["out"],
+            resume=request["resume"],
             report=report,
             **given,
         )
-
-
-def _given(ctx: click.Context, values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    for name, value in values.items():
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            if value is None:
-                raise UsageError(f"{name}: a value is needed")
-            yield name, value
