@@ -55,7 +55,7 @@ class PointPosterior(Posterior):
 class GaussianPosterior(Posterior):
     """N(mean, diag σ²), given as mean and log σ², both (B, d).
 
-    >>> q = Gaussian(torch.zeros(2, 3), torch.zeros(2, 3))
+    >>> q = GaussianPosterior(torch.zeros(2, 3), torch.zeros(2, 3))
     >>> q.kl()
     tensor([0., 0.])
     """

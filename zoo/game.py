@@ -52,7 +52,7 @@ def player_groups(players: Players) -> tuple[PlayerGroup, ...]:
     """Group players with equal rows; a weight of zero is no entry.
 
     >>> player_groups({"encoder": {"nll": 1.0, "kl": 1.0}, "decoder": {"kl": 1.0, "nll": 1.0}})
-    (Row(networks=('encoder', 'decoder'), weights=(('kl', 1.0), ('nll', 1.0))),)
+    (PlayerGroup(networks=('encoder', 'decoder'), weights=(('kl', 1.0), ('nll', 1.0))),)
     """
     groups: dict[tuple[tuple[str, float], ...], list[str]] = {}
     for network, weights in players.items():

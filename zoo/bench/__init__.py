@@ -1,7 +1,7 @@
 """Benchmarks: every model on every data set with every seed under one protocol, on whatever machines there are.
 
->>> from zoo.bench import Protocol
->>> Protocol().label.partition("#")[0]
+>>> from zoo.bench import BenchProtocol
+>>> BenchProtocol().label.partition("#")[0]
 'quick@1'
 """
 
