@@ -26,7 +26,7 @@ BESIDE = (
     "benchmarks/**/*.html",
     "benchmarks/**/*.md",
 )
-SOURCES = ("plugins/*.py", "zoo/**/*.py", "tests/*.py")
+SOURCES = ("plugins/**/*.py", "zoo/**/*.py", "tests/*.py")
 
 
 def on_files(files: Files, config: Any) -> Files:

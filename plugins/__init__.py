@@ -1,1 +1,1 @@
-"""The bundled models, each module a plugin like anybody's: found through the entry-point group ``zoo``."""
+"""Bundled models and network families, found through the entry-point group ``zoo`` like any third-party plugin."""

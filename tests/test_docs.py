@@ -114,7 +114,7 @@ def test_every_term_of_every_bundled_game_is_explained_and_every_model_says_how_
 
 
 def test_plugins_import_nothing_of_zoo_but_its_public_names():
-    for path in (ROOT / "plugins").glob("*.py"):
+    for path in (ROOT / "plugins").rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         assert not re.findall(r"^(?:from|import) (?:zoo\.|zoo_plugins).*", source, flags=re.MULTILINE), path.name
         assert not re.findall(r"\bzoo\._\w+", source), path.name

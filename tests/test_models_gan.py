@@ -10,7 +10,7 @@ import pytest
 import torch
 from by_hand import BATCH, LATENT, SHAPE, Rows, assert_rows, bce, draw, game, kl, play, prior
 from torch import Tensor, nn
-from zoo_plugins.gan import gradient_penalty
+from zoo_plugins.models.gan import gradient_penalty
 
 import zoo
 from zoo.engine import Engine

@@ -13,7 +13,7 @@ import torch
 from by_hand import BATCH, LATENT, SHAPE, Rows, assert_rows, bce, draw, game, kl, play, prior
 from torch import Tensor, distributions, nn
 from torch.nn import functional as F
-from zoo_plugins.introspective import batch_kl
+from zoo_plugins.models.introspective import batch_kl
 
 import zoo
 from zoo.registry import registry

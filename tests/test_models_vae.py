@@ -12,7 +12,7 @@ import torch
 from by_hand import BATCH, LATENT, Rows, assert_rows, bce, draw, game, kl, prior
 from torch import Tensor, distributions
 from torch.nn import functional as F
-from zoo_plugins.wae import mmd
+from zoo_plugins.models.wae import mmd
 
 import zoo
 from zoo.registry import registry

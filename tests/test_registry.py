@@ -62,7 +62,7 @@ class Plugins:
         self.folder, self.modules = folder, list[str]()
         # Two of the bundled, whatever others there are by now.
         found = importlib.metadata.entry_points(group="zoo")
-        self.bundled = [e for e in found if e.value in ("zoo_plugins.vae", "zoo_plugins.vaegan")]
+        self.bundled = [e for e in found if e.value in ("zoo_plugins.models.vae", "zoo_plugins.models.vaegan")]
 
     def entry(self, name: str, source: str, module: str | None = None, package: str | None = None, version="1.2.3"):
         module = module or f"third_{len(self.modules)}_{name.replace('-', '_')}"

@@ -165,7 +165,14 @@ class Launcher:
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Launcher:
     context = multiprocessing.get_context("forkserver")
-    ours = ["pytest", "zoo.cli.main", "zoo.cli.progress", "zoo.run.train", "zoo_plugins.vae", "zoo_plugins.vaegan"]
+    ours = [
+        "pytest",
+        "zoo.cli.main",
+        "zoo.cli.progress",
+        "zoo.run.train",
+        "zoo_plugins.models.vae",
+        "zoo_plugins.models.vaegan",
+    ]
     what_a_run_imports = ["torch._dynamo", "matplotlib.backends.backend_agg", "sklearn.datasets", "scipy.linalg"]
     context.set_forkserver_preload([*ours, *what_a_run_imports])
     return Launcher(context, tmp_path_factory.mktemp("logs"), cache)

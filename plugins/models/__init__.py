@@ -1,0 +1,1 @@
+"""Bundled models, one module per paper or group of related papers."""

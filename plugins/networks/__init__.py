@@ -1,0 +1,1 @@
+"""Bundled network families: the architectures published with the models, selectable by ``--family``."""
