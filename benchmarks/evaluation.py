@@ -28,8 +28,8 @@ from torch import Tensor
 
 from zoo import options
 from zoo.data import DataOptions, Dataset, load_dataset
-from zoo.evaluation import Moments, PinnedClassifier, Reference, evaluate_images, frechet_distance
-from zoo.evaluation.reference import moments_of, reference_moments
+from zoo.evaluation import EvaluationSettings, PinnedClassifier, evaluate_images, feature_moments, reference_moments
+from zoo.metrics import Moments, ReferenceMoments, frechet_distance
 from zoo.registry import registry
 from zoo.run.scoring import Scorer
 from zoo.run.trained import TrainedModel, bind, make_networks
@@ -66,7 +66,7 @@ def frechet(repeats: int) -> dict[str, Any]:
         one, two = Moments(), Moments()
         one.update(x)
         two.update(y * 1.1)
-        reference, a, b = Reference.of(one), one.cov, two.cov
+        reference, a, b = ReferenceMoments.from_moments(one), one.cov, two.cov
 
         def yardstick(a: Tensor = a, b: Tensor = b) -> None:
             torch.linalg.eigvalsh(a)
@@ -95,12 +95,13 @@ def scoring(data: Dataset, repeats: int) -> dict[str, Any]:
     """10,000 images with cached references, as ``zoo run``, ``zoo eval --images`` and ``zoo eval RUN`` score them."""
     trained, n = model(data), 10_000
     images = data.train.images[torch.randperm(60_000, generator=torch.Generator().manual_seed(1))[:n]]
-    quick, full = (Scorer("classifier", data, print, n, metrics=kind) for kind in ("quick", "full"))
+    settings = {kind: EvaluationSettings(n=n, metric_set=kind) for kind in ("quick", "full")}
+    quick, full = (Scorer("classifier", data, print, settings[kind]) for kind in ("quick", "full"))
     extractor = PinnedClassifier()
     work = {
         "quick, of a model (zoo run)": lambda: quick.evaluate(trained),
-        "quick, of images": lambda: evaluate_images([images], data, extractor, n),
-        "full, of images (zoo eval --images)": lambda: evaluate_images([images], data, extractor, n, metrics="full"),
+        "quick, of images": lambda: evaluate_images([images], data, extractor, settings["quick"]),
+        "full, of images (zoo eval --images)": lambda: evaluate_images([images], data, extractor, settings["full"]),
         "full, of a model without a density (zoo eval RUN)": lambda: full.evaluate(trained),
     }
     found: dict[str, Any] = {"n": n, "repeats": repeats, "threads": torch.get_num_threads()}
@@ -131,7 +132,7 @@ def floor(data: Dataset) -> dict[str, Any]:
         values = []
         for seed in range(SEEDS):
             order = torch.randperm(60_000, generator=torch.Generator().manual_seed(seed))[:n]
-            values.append(frechet_distance(test, moments_of(extractor, data.train.images[order])))
+            values.append(frechet_distance(test, feature_moments(extractor, data.train.images[order])))
         theory = predicted(spectrum, n) + predicted(spectrum, len(data.test.images))
         mean, spread = statistics.mean(values), statistics.stdev(values)
         rows.append((f"{n:,}", mean, spread, theory))
@@ -148,7 +149,7 @@ def bias() -> dict[str, Any]:
         values *= 50 / values.sum()
         shift = torch.full((d,), (0.2 / d) ** 0.5, dtype=torch.float64)
         # The truth is known, so the reference has no error of its own.
-        truth = Reference(Moments.of(10**6, shift * 0, values.diag()), values.sqrt().diag())
+        truth = ReferenceMoments(Moments.from_statistics(10**6, shift * 0, values.diag()), values.sqrt().diag())
         for n in (1500, *SIZES[1:]):
             x = torch.randn(n, d, generator=random, dtype=torch.float64) * values.sqrt() + shift
             seen = Moments()
@@ -166,7 +167,7 @@ def devices(data: Dataset) -> dict[str, Any]:
         print("devices: no GPU here")
         return {"compared": False, "why": "no GPU"}
     trained = model(data)
-    scorer = Scorer("classifier", data, print, 10_000, metrics="full")
+    scorer = Scorer("classifier", data, print, EvaluationSettings(n=10_000, metric_set="full"))
     first = scorer.evaluate(trained).values
     second = scorer.evaluate(trained.to("cuda")).values
     apart = {k: abs(second[k] - v) / abs(v) if v else abs(second[k]) for k, v in first.items() if v is not None}

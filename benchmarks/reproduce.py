@@ -28,7 +28,7 @@ from torch import Tensor
 
 import zoo
 from zoo.data import Dataset, to_uint8
-from zoo.evaluation import knn_accuracy, log_likelihood, observed, parzen
+from zoo.metrics import fit_parzen, knn_accuracy, log_likelihood, observe
 from zoo.run.evaluation_inputs import make_density
 from zoo.run.run_folder import RunFolder
 from zoo.run.train import load_data
@@ -64,7 +64,7 @@ def log_p(trained: zoo.TrainedModel, data: Dataset, arguments: argparse.Namespac
     density = make_density(trained)
     assert density is not None
     chosen = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(0))[: arguments.images]
-    x = observed(data.test.images[chosen], density.observation)
+    x = observe(data.test.images[chosen], density.observation)
     torch.manual_seed(0)
     chunk = 5000 if trained.device.type == "cuda" else 100
     return log_likelihood(density, x, chunk=chunk).mean
@@ -108,7 +108,7 @@ def windows(runs: Mapping[str, zoo.TrainedModel], data: Dataset, arguments: argp
     """Parzen log-likelihood of the test images under 10,000 samples, σ chosen on 1,000 training images."""
     made = to_uint8(runs["AAE"].sample(10_000, seed=0)).cpu().flatten(1)
     validation = data.train.images[-1000:].flatten(1)
-    found = parzen(made, validation, data.test.images[: arguments.images].flatten(1))
+    found = fit_parzen(made, validation, data.test.images[: arguments.images].flatten(1))
     return {
         "Parzen log-likelihood": found.log_likelihood,
         "σ": found.bandwidth,

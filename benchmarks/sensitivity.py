@@ -25,9 +25,17 @@ import torch
 from torch import Tensor
 
 from zoo.data import DataOptions, bundled_sources, load_dataset
-from zoo.evaluation import Moments, PinnedClassifier, Reference, frechet_distance, kid, memorization, prdc
-from zoo.evaluation.balls import NEIGHBORS
-from zoo.evaluation.distances import kth_neighbor, nearest
+from zoo.evaluation import PinnedClassifier
+from zoo.metrics import (
+    Moments,
+    ReferenceMoments,
+    compare_with_training,
+    compute_prdc,
+    frechet_distance,
+    kernel_distance,
+)
+from zoo.metrics.distances import kth_neighbor_distances, nearest
+from zoo.metrics.prdc import NEIGHBORS
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs/images/sensitivity.png"
@@ -102,21 +110,18 @@ def main() -> None:
     real, train = features(held), features(data.train.images)
     moments = Moments()
     moments.update(real)
-    reference, radii = Reference.of(moments), kth_neighbor(real, NEIGHBORS)
+    reference, radii = ReferenceMoments.from_moments(moments), kth_neighbor_distances(real, NEIGHBORS)
     test_distances = nearest(real, train)[0]
 
     def scores(images: Tensor) -> dict[str, float]:
         found, seen = features(images[:n]), Moments()
         seen.update(found)
-        balls, copied = prdc(real, found, radii=radii), memorization(found, train, test_distances)
+        copied = compare_with_training(found, train, test_distances)
         assert copied.ratio is not None
         return {
             "FD": frechet_distance(reference, seen),
-            "KID": kid(real, found, subsets=50)[0],
-            "precision": balls.precision,
-            "recall": balls.recall,
-            "density": balls.density,
-            "coverage": balls.coverage,
+            "KID": kernel_distance(real, found, subsets=50)[0],
+            **compute_prdc(real, found, squared_radii=radii),
             "memorization": copied.probability,
             "memorization ratio": copied.ratio,
             "near copies": copied.near_copies,

@@ -28,6 +28,13 @@ CARD = {
     "deviations": {"norm": "none in the critic."},
 }
 
+SCORE_INFO = {
+    "FD-classifier": {"description": "Fréchet distance", "higher_is_better": False, "unit": "", "column": True},
+    "FD-classifier (train)": {"description": "to training images", "higher_is_better": False, "column": False},
+    "reconstruction MSE": {"description": "mean squared error", "higher_is_better": False},
+    "smallest class share": {"description": "smallest share of a class", "higher_is_better": True},
+}
+
 
 def protocol(dataset: str = "digits", **changes: Any) -> Protocol:
     entries: dict[str, Any] = {
@@ -70,6 +77,7 @@ def result(
             "reconstruction MSE": 0.02 + seed / 1000,
             "smallest class share": smallest,
         },
+        "score_info": copy.deepcopy(SCORE_INFO),
         "protocol": measured.to_dict(),
         "fingerprint": measured.fingerprint,
         "class_shares": None,

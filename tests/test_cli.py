@@ -357,9 +357,9 @@ def test_table_of_scores():
     rows = [re.split(r" {2,}", line.strip()) for line in out.getvalue().splitlines()]
     assert rows == [
         ["FD-x", "12.35", "Fréchet distance of generated to test images, 1,234 against 500"],
-        ["FD-x (train)", "11", "the same against the training images"],
-        ["reconstruction MSE", "n/a", "test images, pixels in [0, 1]"],
-        ["smallest class share", "0", "of the generated images; one over the classes if even"],
+        ["FD-x (train)", "11", "Fréchet distance of generated to training images"],
+        ["reconstruction MSE", "n/a", "mean squared error of reconstructed test images, pixels in [0, 1]"],
+        ["smallest class share", "0", "smallest share of the generated images in a class; 1 / classes if even"],
         ["training", "2.0 s", "3,211 images/s, cpu (somewhere)"],
     ]
 

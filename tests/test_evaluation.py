@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -20,21 +21,21 @@ from zoo.data import DataOptions, Dataset, Split, bundled_sources, load_dataset,
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation import (
     Classifier,
+    EvaluationSettings,
     Extractor,
     Inception,
-    Moments,
+    ModelFunctions,
     PinnedClassifier,
     Protocol,
-    Reference,
+    Scores,
     default_n,
     evaluate,
     evaluate_images,
-    frechet_distance,
-    reconstruction_mse,
     reference_moments,
 )
 from zoo.evaluation.classifier import gray, prepare
-from zoo.evaluation.full_precision import full_precision
+from zoo.metrics import Moments, ReconstructionError, ReferenceMoments, frechet_distance
+from zoo.metrics.full_precision import full_precision
 
 RECORD = Path(__file__).parent.parent / "benchmarks" / "records" / "classifier-v1.json"
 MNIST = Path(os.environ.get("ZOO_DATA", "")) / "MNIST" / "raw"
@@ -154,7 +155,7 @@ def test_moments_refuse_what_has_no_covariance() -> None:
         _ = moments(features(1, 3)).cov
     with pytest.raises(ZooError, match="no features"):
         _ = Moments().mean
-    with pytest.raises(ZooError, match="4 a vector, but 3"):
+    with pytest.raises(ZooError, match="4 per vector is not allowed; must be 3"):
         moments(features(5, 3)).update(features(5, 4))
     with pytest.raises(ZooError, match="must be"):
         Moments().update(torch.zeros(3))
@@ -169,7 +170,7 @@ def test_frechet_is_that_of_torch_fidelity_and_torchmetrics(d: int) -> None:
     from torchmetrics.image.fid import _compute_fid
 
     x, y = features(3 * d + 20, d), features(2 * d + 50, d, seed=1)
-    found = frechet_distance(Reference.of(moments(x)), moments(y))
+    found = frechet_distance(ReferenceMoments.from_moments(moments(x)), moments(y))
     statistics = [fid_features_to_statistics(v) for v in (x, y)]
     oracle = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
     assert found == pytest.approx(oracle, rel=1e-6)
@@ -179,7 +180,9 @@ def test_frechet_is_that_of_torch_fidelity_and_torchmetrics(d: int) -> None:
 
 def test_frechet_of_gaussians_known_in_closed_form() -> None:
     def gaussian(mean: list[float], cov: list[list[float]]) -> Moments:
-        return Moments.of(100, torch.tensor(mean, dtype=torch.float64), torch.tensor(cov, dtype=torch.float64))
+        return Moments.from_statistics(
+            100, torch.tensor(mean, dtype=torch.float64), torch.tensor(cov, dtype=torch.float64)
+        )
 
     # One dimension: (μ₁ − μ₂)² + (σ₁ − σ₂)².
     assert frechet_distance(gaussian([1.0], [[4.0]]), gaussian([3.0], [[25.0]])) == pytest.approx(4 + 9)
@@ -200,7 +203,7 @@ def test_frechet_of_gaussians_in_any_dimension(d: int) -> None:
     cov, a = (m @ m.T / d for m in draw)
     mean = torch.linspace(-1, 1, d, dtype=torch.float64)
     wanted = float(mean.square().sum() + cov.trace() + (a @ cov @ a).trace() - 2 * (a @ cov).trace())
-    one, two = Moments.of(50, mean * 0, cov), Moments.of(9, mean, a @ cov @ a)
+    one, two = Moments.from_statistics(50, mean * 0, cov), Moments.from_statistics(9, mean, a @ cov @ a)
     assert frechet_distance(one, two) == pytest.approx(wanted, rel=1e-6)
     assert frechet_distance(two, one) == pytest.approx(wanted, rel=1e-6)
     # And of samples: the distance of large sets tends to that of what they are drawn from.
@@ -231,8 +234,8 @@ def test_frechet_refuses_moments_that_are_not_sound() -> None:
     good = moments(features(50, 3))
     with pytest.raises(ZooError, match="4 features, but the reference has 3"):
         frechet_distance(good, moments(features(50, 4)))
-    negative = Moments.of(50, good.mean, -2 * good.cov)
-    with pytest.raises(ZooError, match="not sound"):
+    negative = Moments.from_statistics(50, good.mean, -2 * good.cov)
+    with pytest.raises(ZooError, match="not valid"):
         frechet_distance(good, negative)
     huge = moments(1e160 * features(50, 3))  # finite, and their squares are not
     with pytest.raises(ZooError, match="too large to be squared"):
@@ -348,9 +351,9 @@ PROTOCOL = Protocol(
 def test_every_entry_but_the_seed_and_the_name_keeps_rows_apart() -> None:
     for field in attrs.fields(Protocol):
         value = getattr(PROTOCOL, field.name)
-        change = {"torch": "2.12.0"} if field.name == "libraries" else value + 1 if isinstance(value, int) else "?"
+        change = {"torch": "2.12.0"} if isinstance(value, dict) else value + 1 if isinstance(value, int) else "?"
         other = attrs.evolve(PROTOCOL, **{field.name: change})
-        alike = field.name in ("seed", "dataset")
+        alike = field.name in ("seed", "dataset", "contributed_metrics")
         assert other.differs_from(PROTOCOL) == ([] if alike else [field.name])
         assert (other.fingerprint == PROTOCOL.fingerprint) == alike
 
@@ -359,7 +362,7 @@ def test_a_protocol_survives_json() -> None:
     again = Protocol.from_dict(json.loads(json.dumps(PROTOCOL.to_dict())))
     assert again == PROTOCOL
     assert again.fingerprint == PROTOCOL.fingerprint
-    with pytest.raises(ZooError, match="without seed"):
+    with pytest.raises(ZooError, match="seed is missing"):
         Protocol.from_dict({k: v for k, v in PROTOCOL.to_dict().items() if k != "seed"})
     with pytest.raises(ZooError, match="color is unknown"):
         Protocol.from_dict({**PROTOCOL.to_dict(), "color": "red"})
@@ -456,7 +459,7 @@ def test_scores_tell_real_pictures_from_noise_and_from_a_collapse(
 def test_scores_are_those_of_the_pieces_and_survive_json(digits: Dataset) -> None:
     extractor = Projection()
     images = pictures(300)
-    scores = evaluate_images(images.split(77), digits, extractor, 300, seed=3, bn_mode="batch")
+    scores = evaluate_images(images.split(77), digits, extractor, EvaluationSettings(n=300, seed=3, bn_mode="batch"))
     wanted = frechet_distance(moments(extractor(digits.test.images)), moments(extractor(images)))
     assert scores.values["FD-projection"] == pytest.approx(wanted, rel=1e-6)
     assert scores.class_shares is None
@@ -472,17 +475,19 @@ def test_scores_are_those_of_the_pieces_and_survive_json(digits: Dataset) -> Non
 
 def test_there_is_no_floor_where_there_are_too_few_training_pictures(digits: Dataset) -> None:
     small = Dataset("small", Split(digits.train.images[:50]), Split(digits.test.images))
-    scores = evaluate_images([pictures(60)], small, Projection(), 60)
+    scores = evaluate_images([pictures(60)], small, Projection(), EvaluationSettings(n=60))
     assert scores.values["FD-projection floor"] is None
     assert scores.values["FD-projection"] is not None
 
 
 def test_evaluate_uses_the_cached_references_and_leaves_the_random_state(digits: Dataset) -> None:
     extractor = Projection()
-    evaluate(pictures, digits, extractor, n=100)
+    evaluate(pictures, digits, extractor, EvaluationSettings(n=100))
     assert extractor.seen == 100 + 500 + 1297 + 100  # generated, test, train, floor
     state = torch.get_rng_state()
-    evaluate(lambda n: torch.randint(0, 9, (n, 1, 8, 8), dtype=torch.uint8), digits, extractor, n=100)
+    evaluate(
+        lambda n: torch.randint(0, 9, (n, 1, 8, 8), dtype=torch.uint8), digits, extractor, EvaluationSettings(n=100)
+    )
     assert extractor.seen == 1997 + 100
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -492,27 +497,33 @@ def test_what_is_not_the_pictures_asked_for_is_refused(digits: Dataset) -> None:
     for generate, words in (
         (lambda n: torch.zeros(n, 1, 8, 8), "uint8"),
         (lambda n: pictures(n, 3), r"shape \(B, 1, 8, 8\)"),
-        (lambda n: pictures(n - 1), "9 pictures came, but 10"),
+        (lambda n: pictures(n - 1), "9 images are not allowed; must be 10"),
     ):
         with pytest.raises(ZooError, match=words):
-            evaluate(generate, digits, extractor, n=10)
+            evaluate(generate, digits, extractor, EvaluationSettings(n=10))
     with pytest.raises(UsageError, match="at least 2"):
-        evaluate(pictures, digits, extractor, n=1)
+        evaluate(pictures, digits, extractor, EvaluationSettings(n=1))
     with pytest.raises(UsageError, match="batch"):
-        evaluate(pictures, digits, extractor, batch=0)
+        evaluate(pictures, digits, extractor, EvaluationSettings(batch=0))
 
 
 def test_reconstruction_mse_is_in_units_of_one(digits: Dataset) -> None:
     images = digits.test.images
-    assert reconstruction_mse(lambda x: x, images) == 0
     black = torch.zeros(10, 3, 4, 4, dtype=torch.uint8)
-    assert reconstruction_mse(lambda x: x + 255, black, batch=3) == 1
-    assert reconstruction_mse(lambda x: x + 51, black, batch=7) == pytest.approx(0.04)
-    scores = evaluate(pictures, digits, Projection(), n=20, reconstruct=lambda x: 255 - x)
+    for shift, batch, wanted in ((0, 10, 0), (255, 3, 1), (51, 7, 0.04)):
+        metric = ReconstructionError()
+        for part in black.split(batch):
+            metric.update(part, part + shift)
+        assert float(metric.compute()) == pytest.approx(wanted)
+
+    def reconstructed(reconstruct: Callable[[Tensor], Tensor]) -> Scores:
+        return evaluate(pictures, digits, Projection(), EvaluationSettings(n=20), ModelFunctions(reconstruct))
+
+    scores = reconstructed(lambda x: 255 - x)
     wanted = ((255 - 2 * images.double()) / 255).square().mean()
     assert scores.values["reconstruction MSE"] == pytest.approx(float(wanted))
     with pytest.raises(ZooError, match="reconstructed"):
-        reconstruction_mse(lambda x: x[:-1], images)
+        reconstructed(lambda x: x[:-1])
 
 
 def test_generated_pictures_are_rounded_not_cut_and_do_not_wrap() -> None:
@@ -537,17 +548,16 @@ def _imported(code: str, *modules: str) -> str:
 
 def test_the_room_is_imported_without_the_oracles() -> None:
     whole = "import zoo.evaluation\nfor name in zoo.evaluation.__all__: getattr(zoo.evaluation, name)"
-    assert _imported(whole, "torch", "torchvision", "torch_fidelity", "torchmetrics", "timm") == "['torch']"
+    assert _imported(whole, "torch", "torchvision", "torch_fidelity", "scipy", "timm", "torch._dynamo") == "['torch']"
 
 
-def test_what_a_score_means_is_told_without_torch() -> None:
+def test_protocols_and_stored_descriptions_are_read_without_torch() -> None:
     code = """
-from zoo.evaluation.metrics import metric_of
-from zoo.evaluation import Protocol, metric_of as same
-from zoo.evaluation.protocol import METRICS
-assert metric_of("FID").better == "lower" and same is metric_of
+from zoo.evaluation import Protocol
+from zoo.metrics.score_info import ScoreInfo, stored_infos
+assert stored_infos(["x"], {"x": ScoreInfo("x", "text", True).to_dict()})["x"].better == "higher"
 """
-    assert _imported(code, "torch", "numpy", "scipy") == "[]"
+    assert _imported(code, "torch", "torchmetrics", "numpy", "scipy") == "[]"
 
 
 def test_the_classifier_is_one() -> None:

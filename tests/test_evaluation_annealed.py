@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from zoo.distributions import BernoulliLikelihood, GaussianLikelihood, GaussianPosterior, Likelihood
 from zoo.errors import UsageError, ZooError
-from zoo.evaluation import Density, annealed_log_likelihood, log_likelihood
-from zoo.evaluation.annealed import _anneal, _Pilot, temperatures
+from zoo.metrics import Density, annealed_log_likelihood, log_likelihood
+from zoo.metrics.annealed import _anneal, _PilotSizes, temperatures
 
 
 @attrs.frozen(eq=False)
@@ -115,11 +115,11 @@ def test_another_prior_than_the_standard_one_counts(linear: tuple[Linear, Tensor
 
 def test_the_step_sizes_of_a_run_are_settled_before_it(linear: tuple[Linear, Tensor]) -> None:
     model, x = linear
-    density, sizes = Density(lost, model.likelihood, "Gaussian"), _Pilot(len(x))
+    density, sizes = Density(lost, model.likelihood, "Gaussian"), _PilotSizes(len(x))
     torch.manual_seed(0)
     assert len(list(_anneal(density, x, 2, 4, temperatures(40), 5, sizes))) == 40
-    assert len(sizes.found) == 41
-    assert float(sizes.found[-1].mean()) < float(sizes.found[8].mean())  # a posterior is narrower than the prior
+    assert len(sizes.history) == 41
+    assert float(sizes.history[-1].mean()) < float(sizes.history[8].mean())  # a posterior is narrower than the prior
 
 
 def test_ais_repeats_by_the_seed_and_leaves_parameters_without_gradients(linear: tuple[Linear, Tensor]) -> None:
@@ -138,7 +138,7 @@ def test_ais_repeats_by_the_seed_and_leaves_parameters_without_gradients(linear:
 def test_ais_refuses_what_has_no_density(linear: tuple[Linear, Tensor]) -> None:
     model, x = linear
     sick = Density(lost, lambda z: model.likelihood(z * torch.nan), "Gaussian")
-    with pytest.raises(ZooError, match=r"\(AIS\): 24 of 24 images have no finite one"):
+    with pytest.raises(ZooError, match=r"\(AIS\): not finite for 24 of 24 images"):
         annealed_log_likelihood(sick, x, chains=2, steps=2)
     with pytest.raises(UsageError, match="steps 0"):
         annealed_log_likelihood(sick, x, steps=0)

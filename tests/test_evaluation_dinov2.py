@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from zoo.data import DataOptions, Dataset, Split, bundled_sources, load_dataset
 from zoo.errors import ZooError
-from zoo.evaluation import DINOv2, evaluate_images, score_name
+from zoo.evaluation import DINOv2, EvaluationSettings, evaluate_images, score_name
 from zoo.evaluation.dinov2 import FILE, URL, _positions, prepare
 from zoo.run.scoring import choose_extractor
 
@@ -125,7 +125,7 @@ def test_the_protocol_holds_the_digest_of_the_file_and_the_rule(weights: Path, t
     assert "224" in extractor.resize
     assert "bicubic" in extractor.resize
     few = few_of(digits, 8)
-    protocol = evaluate_images([digits.train.images[:6]], few, extractor, 6).protocol
+    protocol = evaluate_images([digits.train.images[:6]], few, extractor, EvaluationSettings(n=6)).protocol
     assert protocol.extractor_digest == extractor.digest
     assert protocol.libraries["timm"] == timm.__version__
 

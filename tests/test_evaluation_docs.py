@@ -56,3 +56,7 @@ def test_every_extractor_is_in_the_docs() -> None:
     for name, entry in registry().extractors.items():
         if entry.plugin.package == "latent-zoo":
             assert f"| `{name}` | {entry.value.features} |" in DOCS
+
+
+def test_the_tables_of_metrics_and_inputs_are_the_declarations(script: Any) -> None:
+    assert script("docs/metric_table.py").page(DOCS) == DOCS, "run python docs/metric_table.py"

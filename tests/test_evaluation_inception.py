@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from zoo.data import to_uint8
 from zoo.errors import ZooError
-from zoo.evaluation import Extractor, Inception, PinnedClassifier, inception, memorization, score_name
-from zoo.evaluation.distances import nearest
+from zoo.evaluation import Extractor, Inception, PinnedClassifier, inception, score_name
+from zoo.metrics import compare_with_training
+from zoo.metrics.distances import nearest
 
 
 @pytest.fixture(autouse=True)
@@ -273,10 +274,10 @@ def test_torchmetrics_mifid_still_takes_copies_for_originals() -> None:
 
     fid = _compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
     assert float(metric.compute()) == pytest.approx(float(fid), rel=1e-6), (  # divided by 1: as if all were original
-        "torchmetrics' MiFID asks in the right direction now: drop what docs and copies.py say of it, and this test"
+        "torchmetrics' MiFID asks in the right direction now: drop what docs and memorization.py say, and this test"
     )
     others = torch.randn(200, 12, generator=random)
-    assert memorization(y, x, nearest(others, x)[0]).probability == 1
+    assert compare_with_training(y, x, nearest(others, x)[0]).probability == 1
 
 
 def test_torchmetrics_kid_and_mifid_still_keep_every_feature() -> None:
@@ -288,7 +289,7 @@ def test_torchmetrics_kid_and_mifid_still_keep_every_feature() -> None:
         for _ in range(3):
             metric.update(torch.zeros(5, 3, 2, 2), real=True)
         assert sum(len(part) for part in metric.real_features) == 15, (
-            f"{kind.__name__} streams now: it may be worth using; compare it with zoo.evaluation's"
+            f"{kind.__name__} streams now: it may be worth using; compare it with zoo.metrics'"
         )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-import attrs
 import pytest
 import torch
 from conftest import Blind
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.data import DataOptions, Dataset, bundled_sources, load_dataset
-from zoo.evaluation import Moments, PinnedClassifier, Reference, evaluate_images, frechet_distance, kid, prdc
-from zoo.evaluation.sample_buffer import Kept
+from zoo.evaluation import EvaluationSettings, PinnedClassifier, SampleBuffer, evaluate_images
+from zoo.metrics import Moments, ReferenceMoments, compute_prdc, frechet_distance, kernel_distance
 from zoo.run.evaluation_inputs import make_codes, make_density
 from zoo.run.scoring import Scorer
 from zoo.run.trained import bind, load, make_networks
@@ -25,7 +24,7 @@ from zoo.run.trained import bind, load, make_networks
 @pytest.fixture(autouse=True)
 def _own_cache(own_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache; and a bound of a few samples serves as well here."""
-    monkeypatch.setattr("zoo.evaluation.full.IMAGES", 4)
+    monkeypatch.setattr("zoo.evaluation.metric_inputs.IMAGES", 4)
 
 
 def load_digits() -> Dataset:
@@ -35,6 +34,9 @@ def load_digits() -> Dataset:
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     return load_digits()
+
+
+FULL = EvaluationSettings(n=600, metric_set="full")
 
 
 def spoilt(images: Tensor) -> Tensor:
@@ -53,8 +55,8 @@ def close(values: Mapping[str, float | None], wanted: Mapping[str, float | None]
 def test_the_pinned_classifiers_scores_hang_neither_on_batches_nor_on_order(digits: Dataset, batch: int) -> None:
     images, extractor = spoilt(digits.train.images[:600]), PinnedClassifier()
     order = torch.randperm(600, generator=torch.Generator().manual_seed(1))
-    wanted = evaluate_images([images], digits, extractor, 600, metrics="full").values
-    close(evaluate_images(images[order].split(batch), digits, extractor, 600, metrics="full").values, wanted)
+    wanted = evaluate_images([images], digits, extractor, FULL).values
+    close(evaluate_images(images[order].split(batch), digits, extractor, FULL).values, wanted)
 
 
 def stream(shard: int, of: int, batch: int, threads: int) -> tuple[int, Any, Any, Any]:
@@ -77,25 +79,27 @@ def test_two_processes_find_what_one_does(digits: Dataset) -> None:
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         # Not the same batches in both, nor the same number of threads.
         found = [job.result() for job in [pool.submit(stream, 0, 2, 7, 1), pool.submit(stream, 1, 2, 512, 2)]]
-    merged, kept, alone = Moments(), Kept(600), Kept(600)
+    merged, kept, alone = Moments(), SampleBuffer(600), SampleBuffer(600)
     for shard in (1, 0):  # nor in their order
         n, mean, cov, some = found[shard]
-        merged.merge(Moments.of(n, torch.from_numpy(mean), torch.from_numpy(cov)))
+        merged.merge(Moments.from_statistics(n, torch.from_numpy(mean), torch.from_numpy(cov)))
         kept.add(images[shard::2], torch.from_numpy(some))
     alone.add(images, features)
-    reference = Reference.of(real)
+    reference = ReferenceMoments.from_moments(real)
     assert merged.n == 600
     wanted = frechet_distance(reference, whole)
     assert wanted > 1
     assert frechet_distance(reference, merged) == pytest.approx(wanted, rel=1e-6)
     of_shards, of_all = kept.contents()[0], alone.contents()[0]
-    assert kid(real_features, of_shards)[0] == pytest.approx(kid(real_features, of_all)[0], rel=1e-6)
-    shares = attrs.asdict(prdc(real_features, of_all))
-    assert attrs.asdict(prdc(real_features, of_shards)) == pytest.approx(shares, rel=1e-6)
+    assert kernel_distance(real_features, of_shards)[0] == pytest.approx(
+        kernel_distance(real_features, of_all)[0], rel=1e-6
+    )
+    shares = compute_prdc(real_features, of_all)
+    assert compute_prdc(real_features, of_shards) == pytest.approx(shares, rel=1e-6)
 
 
 def test_scores_of_a_model_hang_neither_on_threads_nor_on_batches(runs: Any, digits: Dataset) -> None:
-    scorer = Scorer("classifier", digits, print, 300)
+    scorer = Scorer("classifier", digits, print, EvaluationSettings(n=300))
     trained, before = load(runs / "vae"), torch.get_num_threads()
     wanted = scorer.evaluate(trained).values
     try:
@@ -107,7 +111,7 @@ def test_scores_of_a_model_hang_neither_on_threads_nor_on_batches(runs: Any, dig
 
 def test_another_devices_rounding_stays_within_the_stated_tolerance(runs: Any, digits: Dataset) -> None:
     # A stand-in for a GPU: weights off by a few times float32's rounding, so that some pixel rounds the other way.
-    scorer = Scorer("classifier", digits, print, 1000, metrics="full")
+    scorer = Scorer("classifier", digits, print, EvaluationSettings(n=1000, metric_set="full"))
     trained, other = load(runs / "vae"), load(runs / "vae")
     noise = torch.Generator().manual_seed(0)
     for p in other.networks.parameters():
@@ -148,7 +152,7 @@ def test_draws_of_posterior_and_prior_are_the_cpus(runs: Any, monkeypatch: pytes
     trained = load(runs / "vae")
     codes, density = make_codes(trained), make_density(trained)
     assert codes is not None
-    assert codes.draw is not None
+    assert codes.sample is not None
     assert density is not None
     moved: list[str] = []
     real = Tensor.cpu
@@ -172,7 +176,9 @@ def test_the_model_too_computes_in_full_precision_while_it_is_scored(digits: Dat
     before = torch.backends.cudnn.conv.fp32_precision
     torch.backends.cudnn.conv.fp32_precision = "tf32"
     try:
-        Scorer("classifier", digits, print, 10).evaluate(bind(Watched(), zoo.Networks(networks), digits.spec))
+        Scorer("classifier", digits, print, EvaluationSettings(n=10)).evaluate(
+            bind(Watched(), zoo.Networks(networks), digits.spec)
+        )
         assert torch.backends.cudnn.conv.fp32_precision == "tf32"
     finally:
         torch.backends.cudnn.conv.fp32_precision = before

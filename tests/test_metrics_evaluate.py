@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,24 +18,24 @@ from zoo.distributions import GaussianLikelihood, GaussianPosterior
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation import (
     Codes,
-    Density,
+    EvaluationSettings,
     Extractor,
-    Gallery,
+    ModelFunctions,
     PinnedClassifier,
     Protocol,
+    ReferenceSamples,
     Scores,
-    balls,
-    copies,
     evaluate,
     evaluate_images,
-    full,
-    kernel,
-    legacy,
-    likelihood,
-    metric_of,
-    protocol,
 )
-from zoo.evaluation import codes as of_codes
+from zoo.metrics import (
+    AnnealedLogLikelihood,
+    Density,
+    annealed,
+    find_score,
+    likelihood,
+    protocol_entries,
+)
 from zoo.run.scoring import Scorer, as_json
 from zoo.run.trained import load
 
@@ -81,28 +80,34 @@ DENSITY = Density(
 
 
 def score(images: Tensor, digits: Dataset, extractor: Extractor, **more: object) -> Scores:
-    return evaluate_images(images.split(100), digits, extractor, len(images), metrics="full", **more)
+    settings = EvaluationSettings(n=len(images), metric_set="full")
+    return evaluate_images(images.split(100), digits, extractor, settings, ModelFunctions(**more))
 
 
 @pytest.fixture
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound of 20 samples: what is tested here is not its tightness."""
-    real = full.log_likelihood
-    monkeypatch.setattr(full, "log_likelihood", lambda density, x, chunk: real(density, x, k=20, chunk=chunk))
+    real = likelihood.log_likelihood
+    monkeypatch.setattr(likelihood, "log_likelihood", lambda density, x, k, chunk: real(density, x, k=20, chunk=chunk))
 
 
 @pytest.mark.usefixtures("few_samples")
 def test_full_holds_quick_and_every_score_and_its_meaning(digits: Dataset) -> None:
     pinned = PinnedClassifier()
     draws = digits.train.images
-    quick = evaluate(lambda n: draws[torch.randint(1297, (n,))], digits, pinned, n=400, reconstruct=lambda x: x)
-    more = {"metrics": "full", "codes": CODES, "density": DENSITY, "reconstruct": lambda x: x}
-    found = evaluate(lambda n: draws[torch.randint(1297, (n,))], digits, pinned, n=400, **more)
+    every = ModelFunctions(lambda x: x, CODES, DENSITY)
+
+    def scores(metric_set: str, functions: ModelFunctions) -> Scores:
+        settings = EvaluationSettings(n=400, metric_set=metric_set)
+        return evaluate(lambda n: draws[torch.randint(1297, (n,))], digits, pinned, settings, functions)
+
+    quick, found = scores("quick", ModelFunctions(lambda x: x)), scores("full", every)
     assert {k: found.values[k] for k in quick.values} == quick.values
     assert found.protocol == quick.protocol  # what a row was not asked for does not keep it from others
     assert None not in found.values.values()
     for name, value in found.values.items():
-        assert metric_of(name).help, name
+        assert found.infos[name].help, name
+        assert found.infos[name] == find_score(name), name
         assert np.isfinite(value), name
     assert found.values["memorization"] == 1  # these are training images
     assert found.values["near copies"] == 1
@@ -112,8 +117,7 @@ def test_full_holds_quick_and_every_score_and_its_meaning(digits: Dataset) -> No
     assert found.neighbors is not None
     assert torch.equal(draws[found.neighbors.indices], found.neighbors.images)
     json.dumps(found.to_dict(), allow_nan=False)
-    again = evaluate(lambda n: draws[torch.randint(1297, (n,))], digits, pinned, n=400, **more)
-    assert again.values == found.values
+    assert scores("full", every).values == found.values
 
 
 def test_full_without_an_encoder_density_or_classes_says_na(digits: Dataset) -> None:
@@ -132,8 +136,9 @@ def test_full_without_an_encoder_density_or_classes_says_na(digits: Dataset) -> 
 def test_no_score_hangs_on_order_or_batches(digits: Dataset, batch: int) -> None:
     images = digits.train.images[:300]
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
-    wanted = evaluate_images([images], digits, Counting(), 300, metrics="full").values
-    found = evaluate_images(images[order].split(batch), digits, Counting(), 300, metrics="full").values
+    settings = EvaluationSettings(n=300, metric_set="full")
+    wanted = evaluate_images([images], digits, Counting(), settings).values
+    found = evaluate_images(images[order].split(batch), digits, Counting(), settings).values
     for name, value in wanted.items():
         assert found[name] == (None if value is None else pytest.approx(value, rel=1e-6, abs=1e-9)), name
 
@@ -146,17 +151,17 @@ def test_real_features_are_found_once(digits: Dataset) -> None:
     assert extractor.seen == seen + 50
 
 
-def test_a_gallery_takes_some_test_images_and_all_training_images(digits: Dataset, tmp_path: Path) -> None:
-    def gallery(cap: int) -> Gallery:
+def test_reference_samples_are_some_test_images_and_all_training_images(digits: Dataset, tmp_path: Path) -> None:
+    def samples(cap: int) -> ReferenceSamples:
         test, train = digits.test.images, digits.train.images
-        return Gallery(Counting(), test, train, dataset_digest="d", cap=cap, folder=tmp_path)
+        return ReferenceSamples(Counting(), test, train, dataset_digest="d", cap=cap, folder=tmp_path)
 
-    some, every = gallery(100), gallery(500)
+    some, every = samples(100), samples(500)
     assert (len(some.test), len(every.test), len(some.train)) == (100, 500, 1297)
     assert not torch.equal(some.test, every.test[:100])
-    for one in (some, every, gallery(100)):
+    for one in (some, every, samples(100)):
         distance = torch.cdist(one.test.double(), one.train.double()).min(1).values
-        torch.testing.assert_close(one.test_to_train(), distance, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(one.test_to_train_distances(), distance, rtol=1e-6, atol=1e-9)
         assert one.radii(3).shape == one.radii(5).shape == (len(one.test),)
         assert bool((one.radii(3) <= one.radii(5)).all())
     assert len(list(tmp_path.iterdir())) == 2 + 1 + 2 + 4  # test, train, nearest, radii
@@ -170,7 +175,7 @@ def test_degenerate_pictures_have_scores_or_a_clear_error(digits: Dataset) -> No
     with pytest.raises(UsageError, match="n: 5 is not allowed; must be at least 6"):
         score(one[:5], digits, Counting())
     with pytest.raises(UsageError, match="must be 'quick' or 'full'"):
-        evaluate_images([one], digits, Counting(), 40, metrics="all")  # type: ignore[arg-type]
+        EvaluationSettings(metric_set="all")  # type: ignore[arg-type]
     gray = Dataset("gray", Split(digits.train.images), Split(one.clone()))
     with pytest.raises(ZooError, match="at distance 0"):
         score(one, gray, Counting())
@@ -183,28 +188,28 @@ def test_degenerate_pictures_have_scores_or_a_clear_error(digits: Dataset) -> No
 
     with pytest.raises(ZooError, match="NaN or infinity"):
         score(one, digits, Sick())
-    with pytest.raises(ZooError, match=r"encode: codes with shape \(500,\)"):
+    with pytest.raises(ZooError, match=r"encode: codes with shape \(500,\) are not allowed"):
         score(one, digits, Counting(), codes=attrs.evolve(CODES, encode=lambda x: torch.zeros(len(x))))
 
 
 # The protocol
 
 
-def test_the_protocols_words_are_the_constants() -> None:
-    def numbers(name: str) -> list[float]:
-        return [float(x) for x in re.findall(r"\d+\.?\d*", protocol.METRICS[name])]
-
-    assert numbers("kid") == [1, kernel.SUBSETS, kernel.SIZE, kernel.SEED]
-    assert numbers("prdc") == [balls.NEIGHBORS, balls.CAP, 0]
-    assert numbers("memorization") == [balls.CAP, 100 * copies.QUANTILE]
-    low, high = legacy.BANDWIDTHS[0], legacy.BANDWIDTHS[-1]
-    assert numbers("parzen") == [0, 1, low, high, len(legacy.BANDWIDTHS), full.VALIDATION, 0]
-    assert numbers("probe") == [1, of_codes.PROBE_CAP, 0]
-    assert numbers("knn") == [1, 5]
-    assert numbers("mmd") == [2, of_codes.SCALES[0], of_codes.SCALES[-1], of_codes.MMD_CAP]
-    assert numbers("active units") == [of_codes.ACTIVE]
-    assert numbers("cycle") == [of_codes.MMD_CAP]
-    assert numbers("likelihood") == [likelihood.SAMPLES, likelihood.IMAGES, 0]
+def test_the_built_in_protocol_entries_are_those_of_0_1_0() -> None:
+    # The fingerprint of every stored result depends on each character.
+    assert protocol_entries() == {
+        "floor": "training images drawn with seed 0",
+        "kid": "MMD², unbiased, (x·y/d + 1)³; 100 subsets of 1000 or the smaller side, RandomState(2020)",
+        "prdc": "k = 5; at most 10000 a side, drawn with seed 0 or by digest",
+        "memorization": "nearest of all training images, Euclidean; at most 10000 a side; near copies: percentile 1",
+        "parzen": "pixels in [0, 1]; σ from 0.1 to 1 in 10 steps on 1000 training images drawn with seed 0",
+        "probe": "logistic regression, C = 1, standardized codes; at most 10000 training codes drawn with seed 0",
+        "knn": "k = 1 and 5, Euclidean; the probe's codes",
+        "mmd": "IMQ, C = 2·var(prior)·s, s = 0.1 to 10, unbiased; at most 5000 a side",
+        "active units": "Var E[z|x] > 0.01 over the test images",
+        "cycle": "at most 5000 codes",
+        "likelihood": "importance-weighted, k = 5000, 64 test images drawn with seed 0",
+    }
 
 
 def test_protocols_say_where_they_differ(digits: Dataset) -> None:
@@ -221,7 +226,7 @@ def test_protocols_say_where_they_differ(digits: Dataset) -> None:
     for part in (one.fingerprint[:16], "counting", "100 subsets of 1000", "n generated", "torch"):
         assert part in text
     older = {k: v for k, v in one.to_dict().items() if k != "metrics"}
-    with pytest.raises(ZooError, match=r"without metrics; .* zoo eval RUN scores the run anew"):
+    with pytest.raises(ZooError, match=r"metrics is missing; .* score the run again with zoo eval RUN"):
         Protocol.from_dict(older)
 
 
@@ -251,16 +256,18 @@ def test_eval_repeats_the_runs_scores_and_adds_to_them(cli: Command, runs: Path,
 def test_eval_adds_the_likelihood_by_annealing_where_asked(
     cli: Command, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = full.annealed_log_likelihood
-    monkeypatch.setattr(full, "annealed_log_likelihood", lambda density, x: real(density, x, steps=20, leapfrog=3))
+    real = annealed.annealed_log_likelihood
+    monkeypatch.setattr(
+        annealed, "annealed_log_likelihood", lambda density, x, **_: real(density, x, steps=20, leapfrog=3)
+    )
     done = cli("eval", runs / "vae", "--ais", "3", "--out", tmp_path / "ais.json")
     assert done.status == 0, done.err
     found = json.loads((tmp_path / "ais.json").read_text())
     name = "log-likelihood (Bernoulli, binarized; AIS, 1000 steps, 16 chains, 3 images)"
     assert found["scores"][name] < 0
     assert found["scores"][f"{name} standard error"] > 0
-    assert "annealed" in metric_of(name).help
-    assert metric_of(name).better == "higher"
+    assert "annealed" in found["score_info"][name]["description"]
+    assert find_score(name).better == "higher"
     result = json.loads((runs / "vae" / "result.json").read_text())
     assert found["fingerprint"] == result["fingerprint"]  # what a row was not asked for does not keep it from others
     cli("eval", runs / "vae", "--ais", "3", "--metrics", "quick").refused(2, "--metrics full")
@@ -269,11 +276,14 @@ def test_eval_adds_the_likelihood_by_annealing_where_asked(
 
 def test_ais_is_na_without_a_density_and_refused_where_it_cannot_be(digits: Dataset) -> None:
     images = digits.test.images[:50]
-    values = score(images, digits, Counting(), ais=2).values
+    settings = EvaluationSettings(n=50, metric_set="full", on_request=(AnnealedLogLikelihood(images=2),))
+    values = evaluate_images([images], digits, Counting(), settings).values
     assert values["log-likelihood (AIS)"] is None
-    for wrong, metrics in ((65, "full"), (-1, "full"), (2, "quick")):
-        with pytest.raises(UsageError, match=f"ais: {wrong} is not allowed; must be from 0 to 64"):
-            evaluate_images([images], digits, Counting(), 50, metrics=metrics, ais=wrong)
+    for wrong in (65, -1):
+        with pytest.raises(UsageError, match=f"images: {wrong} is not allowed; must be from 1 to 64"):
+            AnnealedLogLikelihood(images=wrong)
+    with pytest.raises(UsageError, match="on_request: AnnealedLogLikelihood is not allowed"):
+        EvaluationSettings(on_request=(AnnealedLogLikelihood(),))
 
 
 def test_one_scorer_serves_run_and_eval_and_images(runs: Path, digits: Dataset) -> None:
@@ -283,12 +293,14 @@ def test_one_scorer_serves_run_and_eval_and_images(runs: Path, digits: Dataset) 
     assert scorer.score(trained)["scores"] == result["scores"]
     assert as_json(scorer.evaluate(trained))["fingerprint"] == result["fingerprint"]
     by_class = digits.test.images[digits.test.labels.argsort()]
-    some = Scorer("classifier", digits, print, 100).evaluate_images(by_class, torch.device("cpu"))
+    some = Scorer("classifier", digits, print, EvaluationSettings(n=100)).evaluate_images(by_class, torch.device("cpu"))
     assert some.protocol.n_generated == 100
     assert some.class_shares is not None
     assert min(some.class_shares) > 0  # not the first hundred of a sorted folder, but some of all
     with pytest.raises(UsageError, match="n: 900 is not allowed; there are 500 images"):
-        Scorer("classifier", digits, print, 900).evaluate_images(digits.test.images, torch.device("cpu"))
+        Scorer("classifier", digits, print, EvaluationSettings(n=900)).evaluate_images(
+            digits.test.images, torch.device("cpu")
+        )
     with pytest.raises(UsageError, match="nothing to score without features"):
         Scorer("none", digits, print).evaluate(trained)
     assert Scorer("none", digits, print).score(trained)["fingerprint"] is None
@@ -324,7 +336,10 @@ def test_eval_scores_anyones_images_under_the_same_protocol(
     one, other = (json.loads((tmp_path / f"{s}.json").read_text()) for s in ("made", "made.npy"))
     assert one["scores"] == other["scores"]
     wanted = evaluate_images(
-        [torch.from_numpy(np.load(tmp_path / "made.npy"))[:, None]], digits, PinnedClassifier(), 60
+        [torch.from_numpy(np.load(tmp_path / "made.npy"))[:, None]],
+        digits,
+        PinnedClassifier(),
+        EvaluationSettings(n=60),
     )
     assert one["scores"] == wanted.values
     assert one["fingerprint"] == wanted.protocol.fingerprint

@@ -69,6 +69,39 @@ BROKEN = '''
     from zoo_tests_no_such_dependency import magic
 '''
 
+METRIC = '''
+    """The mean gray level of generated images, as a metric."""
+
+    import torch
+    import zoo
+
+
+    class Brightness(zoo.Metric):
+        """Mean gray level of generated images."""
+
+        scores = (zoo.ScoreInfo("brightness", "mean gray level of generated images", higher_is_better=True),)
+        needs = ("samples",)
+        metric_set = "quick"
+        protocol = "mean over pixels in [0, 1]"
+
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+        def update(self, samples):
+            self.total += samples.double().sum() / 255
+            self.count += samples.numel()
+
+        def compute(self):
+            return self.total / self.count
+
+
+    @zoo.hookimpl
+    def zoo_metrics():
+        return {"brightness": Brightness}
+'''
+
 
 @attrs.frozen
 class Home:
@@ -212,3 +245,48 @@ def test_who_asks_for_a_broken_packages_model_learns_that_it_failed(shared_home:
     assert "unknown model 'brokengan'" in done.stderr
     assert "plugin 'aaa-broken' (zoo-broken): ModuleNotFoundError" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def metric_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Where a package with a metric is installed."""
+    folder = tmp_path_factory.mktemp("metric")
+    package = _package(folder / "source", "bright", "zoo-bright", "0.2", "zoo_bright", METRIC)
+    return Home(_install(folder / "site", package), folder)
+
+
+def test_an_installed_metric_is_in_results_tables_and_the_leaderboard(metric_home: Home, tmp_path: Path) -> None:
+    listed = metric_home.zoo("list", "metrics")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    (row,) = [line for line in listed.stdout.splitlines() if line.startswith("brightness ")]
+    assert row.split()[-2:] == ["quick", "zoo-bright"]
+    run = ("run", "gan", "--epochs", 1, "--width", 2)
+    with_it = metric_home.zoo(*run, "--seed", 1, "--out", tmp_path / "runs" / "with")
+    without = metric_home.zoo(*run, "--seed", 2, "--out", tmp_path / "runs" / "without", site=False)
+    assert (with_it.returncode, without.returncode) == (0, 0), with_it.stderr + without.stderr
+    assert "mean gray level of generated images" in with_it.stdout
+
+    more, plain = (
+        json.loads((tmp_path / "runs" / n / "result.json").read_text(encoding="utf-8")) for n in ("with", "without")
+    )
+    assert 0 < more["scores"]["brightness"] < 1
+    assert list(more["scores"]) == [*plain["scores"], "brightness"]
+    assert more["score_info"]["brightness"]["description"] == "mean gray level of generated images"
+    assert more["protocol"]["contributed_metrics"] == {"brightness": "mean over pixels in [0, 1] (zoo-bright 0.2)"}
+    assert more["fingerprint"] == plain["fingerprint"], "a metric package must not separate the leaderboard"
+
+    shown = metric_home.zoo("eval", tmp_path / "runs" / "with", "--metrics", "quick", "--protocol")
+    assert shown.returncode == 0, shown.stderr
+    assert "brightness" in shown.stdout
+    assert "mean over pixels in [0, 1] (zoo-bright 0.2)" in shown.stdout
+
+    # The machine that makes the leaderboard need not have the package.
+    board = metric_home.zoo("leaderboard", tmp_path / "runs", "--format", "json", site=False)
+    assert board.returncode == 0, board.stderr
+    (group,) = json.loads(board.stdout)["groups"]
+    column = {"name": "brightness", "better": "higher", "help": "mean gray level of generated images"}
+    assert column in group["metrics"]
+    (row,) = group["rows"]
+    assert row["metrics"]["brightness"]["n"] == 1
+    page = metric_home.zoo("leaderboard", tmp_path / "runs", "--format", "html", site=False)
+    assert 'title="mean gray level of generated images"' in page.stdout

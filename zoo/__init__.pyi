@@ -14,6 +14,7 @@ from .game import PlayerGroup, Turn
 from .hooks import hookimpl
 from .interfaces import Autoencoder, Critic, CriticOutput, Decoder, Encoder, Generator, Networks, Objective
 from .losses import fake_loss, half_sse, l1_loss, real_loss, sse
+from .metrics import Metric, ScoreInfo
 from .networks import (
     MLP,
     BodyCritic,
@@ -60,6 +61,7 @@ __all__ = [
     "GaussianPosterior",
     "Generator",
     "Likelihood",
+    "Metric",
     "Networks",
     "Objective",
     "Optimizer",
@@ -69,6 +71,7 @@ __all__ = [
     "Posterior",
     "RMSprop",
     "Schedule",
+    "ScoreInfo",
     "Split",
     "Stages",
     "Tapped",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from zoo.data import DataSource, bundled_sources
 from zoo.evaluation import DINOv2, Extractor, Inception, PinnedClassifier
 from zoo.hooks import hookimpl
 from zoo.interfaces import Family
 from zoo.networks.default_families import Conv, FullyConnected
+
+if TYPE_CHECKING:
+    from zoo.metrics import Metric
 
 __all__: list[str] = []
 
@@ -23,6 +27,14 @@ def zoo_datasets() -> Iterable[DataSource]:
 def zoo_extractors() -> Mapping[str, type[Extractor]]:
     """The pinned classifier, Inception and DINOv2."""
     return {"classifier": PinnedClassifier, "inception": Inception, "dinov2": DINOv2}
+
+
+@hookimpl
+def zoo_metrics() -> Mapping[str, type[Metric]]:
+    """The metrics of `zoo.metrics`."""
+    from zoo.metrics import BUILT_IN_METRICS
+
+    return BUILT_IN_METRICS
 
 
 @hookimpl

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zoo.data import DataSource
     from zoo.evaluation import Extractor
     from zoo.interfaces import Family, Objective
+    from zoo.metrics import Metric
 
 __all__ = ["GROUP", "hookimpl", "hookspec"]
 
@@ -40,6 +41,14 @@ def zoo_extractors() -> Mapping[str, type[Extractor]]:  # type: ignore[empty-bod
 @hookspec
 def zoo_families() -> Mapping[str, type[Family]]:  # type: ignore[empty-body]
     """Families of networks that ``--family NAME`` can name, built without arguments when used."""
+
+
+@hookspec
+def zoo_metrics() -> Mapping[str, type[Metric]]:  # type: ignore[empty-body]
+    """Metrics that evaluations compute, by name. The names of a metric's scores begin with its own name.
+
+    Called before the first evaluation, not on startup: import the module of the metrics inside the hook.
+    """
 
 
 @hookspec

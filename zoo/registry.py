@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.data import DataSource
     from zoo.evaluation import Extractor
     from zoo.interfaces import Family, Objective
+    from zoo.metrics import Metric
 
 __all__ = ["FailedPlugin", "Plugin", "PluginLoader", "Registered", "Registry", "is_bundled", "named", "registry"]
 
@@ -135,6 +136,7 @@ class Registry(PluginLoader):
         self.datasets: dict[str, Registered[DataSource]] = {}
         self.extractors: dict[str, Registered[type[Extractor]]] = {}
         self.families: dict[str, Registered[type[Family]]] = {}
+        self._modules: list[tuple[object, Plugin]] = []
         # By name, not by an entry point: a checkout whose metadata are older than its code still has its core.
         self.add(importlib.import_module("zoo.builtin"), Plugin("core", "latent-zoo", _version("latent-zoo")))
         found = importlib.metadata.entry_points(group=hooks.GROUP) if entry_points is None else entry_points
@@ -143,6 +145,7 @@ class Registry(PluginLoader):
             self.load(entry)
 
     def _collect(self, module: object, plugin: Plugin) -> None:
+        self._modules.append((module, plugin))
         for name, model in self._announced(module, plugin, "zoo_models", _pairs):
             self._put(self.models, "model", name, model, plugin, _check_model)
         for name, source in self._announced(module, plugin, "zoo_datasets", named):
@@ -151,6 +154,15 @@ class Registry(PluginLoader):
             self._put(self.extractors, "extractor", name, extractor, plugin, _check_extractor)
         for name, family in self._announced(module, plugin, "zoo_families", _pairs):
             self._put(self.families, "family", name, family, plugin, _check_family)
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Registered[type[Metric]]]:
+        """The metrics by name, collected on first use: their modules import torchmetrics."""
+        found: dict[str, Registered[type[Metric]]] = {}
+        for module, plugin in self._modules:
+            for name, metric in self._announced(module, plugin, "zoo_metrics", _pairs):
+                self._put(found, "metric", name, metric, plugin, functools.partial(_check_metric, found))
+        return found
 
     def model(self, name: str) -> type[Objective]:
         """The model called ``name``; a :class:`UsageError` with the nearest name where there is none."""
@@ -211,6 +223,22 @@ def _check_family(name: str, family: Any) -> str | None:
     from zoo.interfaces import Family
 
     return None if isinstance(family, type) and issubclass(family, Family) else "not a subclass of zoo.Family"
+
+
+def _check_metric(others: Mapping[str, Registered[type[Metric]]], name: str, metric: Any) -> str | None:
+    from zoo.metrics import Metric, find_score
+
+    if not (isinstance(metric, type) and issubclass(metric, Metric)):
+        return "not a subclass of zoo.Metric"
+    if (problem := metric.problem()) or metric.__module__.startswith("zoo.metrics."):
+        return problem
+    for info in metric.scores:
+        # Results of different packages are compared by these names, and the protocol by the metric's name.
+        if info.name != name and not info.name.startswith(f"{name} "):
+            return f"score {info.name!r}: must be {name!r}, or begin with it and a space"
+        if find_score(info.name, (entry.value for entry in others.values())):
+            return f"score {info.name!r}: the name is taken"
+    return None
 
 
 def _check_model(name: str, model: Any) -> str | None:

@@ -78,7 +78,7 @@ def evaluate(
     from zoo.cli.progress import scores_table
 
     console = _console()
-    console.print(scores_table(scores.values, scores.protocol.n_generated, scores.protocol.n_real))
+    console.print(scores_table(scores.values, scores.infos, scores.protocol.n_generated, scores.protocol.n_real))
     if shown:
         console.print(scores.protocol.describe(), markup=False, highlight=False, soft_wrap=True)
     if target is not None:
@@ -92,7 +92,8 @@ def evaluate(
 def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
     """Put two runs' scores side by side, where their protocols allow it; each may also be a JSON of zoo eval."""
     from zoo.cli.progress import figure
-    from zoo.evaluation import Protocol, metric_of
+    from zoo.evaluation import Protocol
+    from zoo.metrics.score_info import stored_infos
 
     results = [_result(path, extractor) for path in (run_a, run_b)]
     protocols = [Protocol.from_dict(result["protocol"]) for result in results]
@@ -106,8 +107,9 @@ def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
         )
     table.add_column("better")
     a, b = (result["scores"] for result in results)
-    for name in dict.fromkeys((*a, *b)):
-        x, y, better = a.get(name), b.get(name), metric_of(name).better
+    stored = {**(results[1].get("score_info") or {}), **(results[0].get("score_info") or {})}
+    for name, info in stored_infos(dict.fromkeys((*a, *b)), stored).items():
+        x, y, better = a.get(name), b.get(name), info.better
         verdict = ""
         if x is not None and y is not None and x != y and better != "neither":
             verdict = "←" if (x < y) == (better == "lower") else "→"
@@ -126,6 +128,8 @@ def _score_run(
 ) -> tuple[dict[str, Any], Scores, Dataset, str]:
     import attrs
 
+    from zoo.evaluation import EvaluationSettings
+    from zoo.metrics import AnnealedLogLikelihood
     from zoo.run import load
     from zoo.run.run_folder import RunFolder
     from zoo.run.scoring import Scorer
@@ -135,7 +139,9 @@ def _score_run(
     settings = RunFolder(run).settings()
     data = load_data(attrs.evolve(settings, data_dir=str(data_dir)) if data_dir else settings)
     name = extractor or ("auto" if settings.extractor == "none" else settings.extractor)
-    scores = Scorer(name, data, _note, n or settings.samples, metrics=metrics, ais=ais).evaluate(trained)
+    on_request = (AnnealedLogLikelihood(images=ais),) if ais else ()
+    evaluation = EvaluationSettings(n=n or settings.samples, metric_set=metrics, on_request=on_request)
+    scores = Scorer(name, data, _note, evaluation).evaluate(trained)
     facts = {"model": settings.model, "dataset": data.name, "seed": settings.seed}
     return facts, scores, data, scores.protocol.extractor
 
@@ -144,13 +150,13 @@ def _score_images(
     images: Path, dataset: str, extractor: str, n: int | None, metrics: Any, data_dir: Path | None, device: str
 ) -> tuple[dict[str, Any], Scores, Dataset]:
     from zoo.data import DataOptions, load_dataset
-    from zoo.evaluation import read_images
+    from zoo.evaluation import EvaluationSettings, read_images
     from zoo.registry import registry
     from zoo.run.scoring import Scorer
     from zoo.run.train import choose_device
 
     data = load_dataset(dataset, DataOptions(data_dir=data_dir), registry().sources())
-    scorer = Scorer(extractor, data, _note, n, metrics=metrics)
+    scorer = Scorer(extractor, data, _note, EvaluationSettings(n=n, metric_set=metrics))
     scores = scorer.evaluate_images(read_images(images, data.shape, data.name), choose_device(device))
     return {"images": str(images), "dataset": data.name}, scores, data
 

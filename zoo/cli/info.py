@@ -26,6 +26,7 @@ _COLUMNS = {
     "datasets": ("data set", "description", "C×H×W", "package"),
     "extractors": ("extractor", "description", "package"),
     "families": ("family", "description", "package"),
+    "metrics": ("metric", "scores", "description", "set", "package"),
     "plugins": ("plugin", "package", "version", "state"),
 }
 
@@ -33,10 +34,10 @@ _COLUMNS = {
 @click.command("list")
 @click.argument("kind", type=click.Choice(list(_COLUMNS)), default="models")
 def list_(kind: str) -> None:
-    """List models, or data sets, extractors, families, plugins.
+    """List models, or data sets, extractors, families, metrics, plugins.
 
     Extractors compute the features of Fréchet distances (--extractor); families are sets of network architectures
-    (--family).
+    (--family); metrics of the set "quick" are computed by every run, those of "full" by `zoo eval`.
     """
     table = make_table(*_COLUMNS[kind])
     for row in _rows(kind, registry()):
@@ -55,7 +56,13 @@ def _rows(kind: str, found: Registry) -> Iterator[tuple[str, ...]]:
             shape = "×".join(map(str, source.value.shape)) if source.value.shape else ""
             yield name, source.value.help, shape, source.plugin.package
         yield "folder:PATH", "a folder of images, with or without class subfolders", "any", ""
+    elif kind == "metrics":
+        for name, registered in found.metrics.items():
+            metric = registered.value
+            scores = ", ".join(info.name.replace("{FD}", "FD").replace("{KID}", "KID") for info in metric.scores)
+            yield name, scores, summary_line(metric), metric.metric_set, registered.plugin.package
     elif kind == "plugins":
+        _ = found.metrics  # collected on first use, which may fail
         for plugin in found.plugins:
             yield plugin.name, plugin.package, plugin.version, "loaded"
         for failure in plugin_failures():
@@ -188,6 +195,7 @@ def doctor() -> None:
     for name, extractor in (("inception", Inception()), ("dinov2", DINOv2())):
         missing = extractor.available()
         table.add_row(name, escape(missing.removeprefix(f"{name}: ")) if missing else "weights present")
+    _ = registry().metrics  # collected on first use, which may fail
     failures = plugin_failures()
     table.add_row("plugins", f"{len(registry().plugins)} loaded, {len(failures)} failed")
     for failure in failures:

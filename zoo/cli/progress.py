@@ -10,9 +10,11 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from zoo.metrics.score_info import ScoreInfo, stored_infos
 from zoo.run.settings import RunSettings
 
 __all__ = ["PlainReporter", "RichReporter", "figure", "reporter", "score_table", "scores_table"]
@@ -130,24 +132,25 @@ def reporter() -> PlainReporter:
 def score_table(result: Mapping[str, Any]) -> Table:
     """A run's scores and cost; what is not defined reads n/a."""
     protocol = result["protocol"] or {}
-    table = scores_table(result["scores"], protocol.get("n_generated", 0), protocol.get("n_real", 0))
+    infos = stored_infos(result["scores"], result.get("score_info"))
+    table = scores_table(result["scores"], infos, protocol.get("n_generated", 0), protocol.get("n_real", 0))
     cost = result["cost"]
     rate = cost["images_per_second"]
     table.add_row("training", f"{cost['seconds']:.1f} s", f"{rate:,.0f} images/s, {cost['device']}" if rate else "")
     return table
 
 
-def scores_table(scores: Mapping[str, float | None], generated: int, real: int) -> Table:
-    """Scores with what each means; the first, the one to rank by, says of how many images."""
-    from zoo.evaluation import metric_of
-
+def scores_table(
+    scores: Mapping[str, float | None], infos: Mapping[str, ScoreInfo], generated: int, real: int
+) -> Table:
+    """Table of scores and their descriptions; that of the first, which ranks, includes the numbers of images."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim")
     for i, (name, value) in enumerate(scores.items()):
-        text = metric_of(name).help + (f", {generated:,} against {real:,}" if i == 0 else "")
-        table.add_row(name, figure(value), text)
+        text = escape(infos[name].help) + (f", {generated:,} against {real:,}" if i == 0 else "")
+        table.add_row(escape(name), figure(value), text)
     return table
 
 

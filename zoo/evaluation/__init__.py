@@ -1,7 +1,6 @@
-"""Evaluation that can be trusted: features, distances, likelihoods and the protocol that every number carries.
+"""Evaluation of models: feature extractors, reference statistics, the pipeline, and the protocol of scores.
 
-Which names there are, ``__init__.pyi`` says. They are loaded on first use: what a score means and which protocols
-differ (`metric_of`, `Protocol`) can be asked without importing torch.
+``__init__.pyi`` lists the public names. They are loaded on first use: `Protocol` without torch.
 """
 
 from __future__ import annotations

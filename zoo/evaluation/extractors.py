@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.classifier import CHANNELS_RULE, FEATURES, RESIZE_RULE, DigitClassifier, prepare
-from zoo.evaluation.full_precision import full_precision
+from zoo.metrics.full_precision import full_precision
 
 __all__ = ["Classifier", "Extractor", "PinnedClassifier", "sha256_of"]
 

@@ -1,4 +1,4 @@
-"""The protocol of a score: everything that must be the same before two numbers may be compared."""
+"""The protocol of scores: everything that must be equal for two scores to be compared."""
 
 from __future__ import annotations
 
@@ -12,33 +12,18 @@ import attrs
 
 from zoo.errors import ZooError
 
-__all__ = ["DTYPE", "METRICS", "QUANTIZATION", "Protocol", "versions"]
+__all__ = ["DTYPE", "QUANTIZATION", "Protocol", "versions"]
 
 QUANTIZATION = "generated: mul(255).round().clamp(0, 255).to(uint8), once; real: the original uint8"
 DTYPE = "features float32 (TF32 off), moments float64"
-METRICS: dict[str, str] = {
-    "floor": "training images drawn with seed 0",
-    "kid": "MMD², unbiased, (x·y/d + 1)³; 100 subsets of 1000 or the smaller side, RandomState(2020)",
-    "prdc": "k = 5; at most 10000 a side, drawn with seed 0 or by digest",
-    "memorization": "nearest of all training images, Euclidean; at most 10000 a side; near copies: percentile 1",
-    "parzen": "pixels in [0, 1]; σ from 0.1 to 1 in 10 steps on 1000 training images drawn with seed 0",
-    "probe": "logistic regression, C = 1, standardized codes; at most 10000 training codes drawn with seed 0",
-    "knn": "k = 1 and 5, Euclidean; the probe's codes",
-    "mmd": "IMQ, C = 2·var(prior)·s, s = 0.1 to 10, unbiased; at most 5000 a side",
-    "active units": "Var E[z|x] > 0.01 over the test images",
-    "cycle": "at most 5000 codes",
-    "likelihood": "importance-weighted, k = 5000, 64 test images drawn with seed 0",
-}
-"""How the scores beside the Fréchet distance are measured, whether or not a row has them. A test compares these words
-with the constants that they speak of."""
 _REVISION = 2
 
-# Not compared: the seed is what rows differ in, and a data set is known by its digest.
-_APART = frozenset({"seed", "dataset"})
+# Results differ in their seeds, and a data set is identified by its digest. Contributed metrics are compared per entry.
+_NOT_COMPARED = frozenset({"seed", "dataset", "contributed_metrics"})
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Public versions of distributions; the build behind a ``+`` (cpu, cu130) is no part of a protocol."""
+    """Public versions of installed distributions, without the build after ``+`` (cpu, cu130)."""
     found = {}
     for name in sorted(set(libraries)):
         try:
@@ -50,7 +35,7 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
 
 @attrs.frozen
 class Protocol:
-    """How a row of scores was measured."""
+    """Conditions under which scores were measured."""
 
     extractor: str
     extractor_digest: str
@@ -61,38 +46,51 @@ class Protocol:
     n_real: int
     n_generated: int
     bn_mode: str = "running"
-    """Which statistics batch normalization used while the pictures were generated."""
+    """Statistics that batch normalization used while generating."""
     seed: int = 0
-    """The seed that the row's training and sampling had. Rows that differ in it alone may be compared."""
+    """Seed of sampling. Scores that differ in it alone can be compared."""
     reference_split: str = "test"
     dtype: str = DTYPE
     quantization: str = QUANTIZATION
     libraries: dict[str, str] = attrs.field(factory=dict)
-    """Public versions of the libraries that the extractor computes with."""
-    metrics: dict[str, str] = attrs.field(factory=METRICS.copy)
-    """What each score beside the Fréchet distance depends on: neighbors, subsets, seeds, caps."""
+    """Public versions of the libraries that the extractor uses."""
+    metrics: dict[str, str] = attrs.field(factory=dict)
+    """Constants of the built-in metrics: neighbors, subsets, seeds, numbers of images."""
     revision: int = _REVISION
-    """Raised when the meaning of a score changes."""
+    """Incremented when the meaning of a score changes."""
+    contributed_metrics: dict[str, str] = attrs.field(factory=dict)
+    """Constants and package of each metric from another package. They are not part of the fingerprint, so that
+    installing a package does not separate new results from old ones; two results are comparable if the metrics that
+    both have are equal."""
 
     def _compared(self) -> dict[str, Any]:
-        return {name: value for name, value in self.to_dict().items() if name not in _APART}
+        return {name: value for name, value in self.to_dict().items() if name not in _NOT_COMPARED}
+
+    def _conflicts(self, other: Protocol) -> list[str]:
+        mine, theirs = self.contributed_metrics, other.contributed_metrics
+        return [name for name in mine if name in theirs and mine[name] != theirs[name]]
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256, in hexadecimal, of every entry except the seed and the data set's name."""
+        """SHA-256, in hexadecimal, of all entries except the seed, the data set's name and contributed metrics."""
         text = json.dumps(self._compared(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def differs_from(self, other: Protocol) -> list[str]:
-        """The entries that keep the two apart; empty where the fingerprints are equal."""
+        """Names of the entries that differ; empty if scores under the two protocols can be compared."""
         mine, theirs = self._compared(), other._compared()
-        return [name for name in mine if mine[name] != theirs[name]]
+        differing = [name for name in mine if mine[name] != theirs[name]]
+        return [*differing, "contributed_metrics"] if self._conflicts(other) else differing
 
     def explain(self, other: Protocol) -> list[str]:
-        """What keeps the two apart, entry by entry: ``n_generated: 1,000 against 10,000``; empty where nothing does."""
+        """The differences as text, such as ``n_generated: 1,000 against 10,000``; empty if there are none."""
         mine, theirs = self._compared(), other._compared()
         lines = []
         for name in self.differs_from(other):
+            if name == "contributed_metrics":
+                a, b = self.contributed_metrics, other.contributed_metrics
+                lines += [f"metric {k}: {a[k]} against {b[k]}" for k in self._conflicts(other)]
+                continue
             a, b = mine[name], theirs[name]
             if isinstance(a, dict) and isinstance(b, dict):
                 keys = sorted(k for k in {*a, *b} if a.get(k) != b.get(k))
@@ -102,31 +100,38 @@ class Protocol:
         return lines
 
     def describe(self) -> str:
-        """The protocol in lines that a person reads, the fingerprint first."""
+        """The entries as lines of text, the fingerprint first."""
         entries = self.to_dict()
-        apart = ("metrics", "libraries")
+        tables = ("metrics", "contributed_metrics", "libraries")
         pairs = [("fingerprint", self.fingerprint[:16]), *((k, _shown(k, v)) for k, v in entries.items())]
-        pairs = [pair for pair in pairs if pair[0] not in apart]
-        for name in apart:
-            pairs += [(f"{name}, {k}", v) for k, v in entries[name].items()]
+        pairs = [pair for pair in pairs if pair[0] not in tables]
+        for name in tables:
+            pairs += [(f"{name}, {k}", v) for k, v in entries.get(name, {}).items()]
         width = max(len(name) for name, _ in pairs)
         return "\n".join(f"{name.replace('_', ' '):{width}}  {value}" for name, value in pairs)
 
     def to_dict(self) -> dict[str, Any]:
-        """The entries, as JSON takes them."""
-        return attrs.asdict(self)
+        """The entries as JSON stores them; without ``contributed_metrics`` if there are none."""
+        entries = attrs.asdict(self)
+        if not self.contributed_metrics:
+            del entries["contributed_metrics"]
+        return entries
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Protocol:
-        """The protocol with these entries, all of which are wanted; others are an error."""
+        """The protocol with these entries.
+
+        Raises:
+            ZooError: If an entry is missing or unknown.
+        """
         names = {field.name for field in attrs.fields(cls)}
-        if missing := sorted(names - set(entries)):
+        if missing := sorted(names - set(entries) - {"contributed_metrics"}):
             raise ZooError(
-                f"protocol: without {', '.join(missing)}; where an older latent-zoo wrote it, "
-                "zoo eval RUN scores the run anew"
+                f"protocol: {', '.join(missing)} is missing; if an older latent-zoo wrote it, "
+                "score the run again with zoo eval RUN"
             )
         if unknown := sorted(set(entries) - names):
-            raise ZooError(f"protocol: {', '.join(unknown)} is unknown; was it written by a newer latent-zoo?")
+            raise ZooError(f"protocol: {', '.join(unknown)} is unknown; a newer latent-zoo may have written it")
         return cls(**entries)
 
 

@@ -1,24 +1,78 @@
-"""What is computed from real data once and cached: moments, features, and distances among them."""
+"""Statistics of real images, computed once and cached: moments, features, and distances between features."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from zoo.evaluation.distances import kth_neighbor, nearest
 from zoo.evaluation.extractors import Extractor
-from zoo.evaluation.frechet import Reference
-from zoo.evaluation.moments import Moments
-from zoo.evaluation.sample_buffer import drawn
+from zoo.evaluation.inception import DIGEST as INCEPTION_DIGEST
+from zoo.evaluation.inception import Inception
 from zoo.evaluation.statistics_cache import cached, key_of
+from zoo.metrics.base import MAX_SAMPLES
+from zoo.metrics.distances import kth_neighbor_distances, nearest
+from zoo.metrics.frechet import ReferenceMoments
+from zoo.metrics.moments import Moments
+from zoo.metrics.subsets import random_rows
 
-__all__ = ["Gallery", "moments_of", "reference_moments"]
+__all__ = [
+    "EvaluationData",
+    "ReferenceSamples",
+    "ReferenceStatistics",
+    "feature_moments",
+    "reference_moments",
+    "score_name",
+]
+
+_FLOOR_SEED = 0
 
 
-def moments_of(extractor: Extractor, images: Tensor, batch: int = 500) -> Moments:
-    """Moments of the features of uint8 pictures (N, C, H, W), whatever N."""
+class Split(Protocol):
+    """Images of a data set and their labels."""
+
+    @property
+    def images(self) -> Tensor:
+        """Images, uint8 (N, C, H, W)."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Class indices (N,), or None."""
+
+
+class EvaluationData(Protocol):
+    """A data set as an evaluation uses it; `zoo.Dataset` is one."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of its content."""
+
+    @property
+    def train(self) -> Split:
+        """Training split."""
+
+    @property
+    def test(self) -> Split:
+        """Test split."""
+
+
+def score_name(extractor: Extractor) -> str:
+    """Name of the Fréchet distance: ``FID`` for Inception with the original weights, else ``FD-`` and the extractor."""
+    if type(extractor) is Inception and extractor.digest == INCEPTION_DIGEST:
+        return "FID"
+    return f"FD-{extractor.name}"
+
+
+def feature_moments(extractor: Extractor, images: Tensor, batch: int = 500) -> Moments:
+    """Moments of the features of uint8 images (N, C, H, W)."""
     moments = Moments()
     for part in torch.split(images, batch):
         moments.update(extractor(part))
@@ -27,40 +81,40 @@ def moments_of(extractor: Extractor, images: Tensor, batch: int = 500) -> Moment
 
 def reference_moments(
     extractor: Extractor, images: Tensor, *, dataset_digest: str, split: str, folder: Path | None = None
-) -> Reference:
-    """The moments of real pictures and the root of their covariance, from the cache where they are in it.
+) -> ReferenceMoments:
+    """Moments of the features of real images, read from the cache if possible.
 
     Args:
-        extractor: what finds the features.
-        images: uint8 (N, C, H, W); all of the part of the data set that ``split`` names.
-        dataset_digest: of the data set's content.
-        split: what part of the data set ``images`` is, such as ``test``.
-        folder: where the cache is; by default ``reference`` in zoo's cache folder.
+        extractor: The feature extractor.
+        images: uint8 (N, C, H, W); all images of the part of the data set that ``split`` names.
+        dataset_digest: Digest of the data set's content.
+        split: Part of the data set, such as ``test``.
+        folder: Cache folder; by default ``reference`` in zoo's cache folder.
     """
     d = extractor.features
 
     def compute() -> dict[str, Tensor]:
-        made = Reference.of(moments_of(extractor, images))
+        made = ReferenceMoments.from_moments(feature_moments(extractor, images))
         return {"mean": made.moments.mean, "cov": made.moments.cov, "root": made.root}
 
     kinds = {"mean": ((d,), torch.float64), "cov": ((d, d), torch.float64), "root": ((d, d), torch.float64)}
     found = cached(key_of(extractor, dataset_digest, split, len(images)), kinds, compute, folder)
-    return Reference(Moments.of(len(images), found["mean"], found["cov"]), found["root"])
+    return ReferenceMoments(Moments.from_statistics(len(images), found["mean"], found["cov"]), found["root"])
 
 
-class Gallery:
-    """The real features that generated ones are compared with one by one, float32, cached on disk.
+class ReferenceSamples:
+    """Features of real images, float32, cached on disk.
 
-    Of the test pictures at most ``cap``, drawn with seed 0; of the training pictures all, for any may be copied:
-    4·d bytes each, 15 MB for MNIST's 64 features and 400 MB for CIFAR-10 under Inception.
+    Features of at most ``cap`` test images, drawn with seed 0, and of all training images, since any of them may be
+    copied: 4·d bytes each, 15 MB for MNIST with 64 features, 400 MB for CIFAR-10 with Inception.
 
     Args:
-        extractor: what finds the features; they come to its device.
-        test: uint8 test pictures.
-        train: uint8 training pictures.
-        dataset_digest: of the data set's content.
-        cap: how many test pictures.
-        folder: where the cache is, as for `reference_moments`.
+        extractor: The feature extractor; features are moved to its device.
+        test: Test images, uint8 (N, C, H, W).
+        train: Training images, uint8 (M, C, H, W).
+        dataset_digest: Digest of the data set's content.
+        cap: Most test images used.
+        folder: Cache folder, as for `reference_moments`.
     """
 
     def __init__(
@@ -70,13 +124,12 @@ class Gallery:
         train: Tensor,
         *,
         dataset_digest: str,
-        cap: int,
+        cap: int = MAX_SAMPLES,
         folder: Path | None = None,
     ) -> None:
         self._extractor, self._digest, self._folder = extractor, dataset_digest, folder
-        some = len(test) > cap
-        self._split = f"test, {cap} drawn with seed 0" if some else "test"
-        self.test = self._features(test[drawn(len(test), cap).to(test.device)] if some else test, self._split)
+        self._split = f"test, {cap} drawn with seed 0" if len(test) > cap else "test"
+        self.test = self._features(random_rows(test, cap), self._split)
         self.train = self._features(train, "train")
 
     def _features(self, images: Tensor, split: str) -> Tensor:
@@ -90,15 +143,94 @@ class Gallery:
         return found["features"].to(extractor.device)
 
     def radii(self, k: int) -> Tensor:
-        """Squared distance of each test vector to its k-th nearest other, float64 (N,)."""
+        """Squared distance of each test vector to its k-th nearest other test vector, float64 (N,)."""
         key = key_of(self._extractor, self._digest, self._split, len(self.test), kind="radii", k=str(k))
         kinds = {"radii": ((len(self.test),), torch.float64)}
-        found = cached(key, kinds, lambda: {"radii": kth_neighbor(self.test, k)}, self._folder)
+        found = cached(key, kinds, lambda: {"radii": kth_neighbor_distances(self.test, k)}, self._folder)
         return found["radii"].to(self.test.device)
 
-    def test_to_train(self) -> Tensor:
+    def test_to_train_distances(self) -> Tensor:
         """Distance of each test vector to its nearest training vector, float64 (N,)."""
         key = key_of(self._extractor, self._digest, self._split, len(self.test), kind="nearest of train")
         kinds = {"distances": ((len(self.test),), torch.float64)}
         found = cached(key, kinds, lambda: {"distances": nearest(self.test, self.train)[0]}, self._folder)
         return found["distances"].to(self.test.device)
+
+
+class ReferenceStatistics:
+    """All statistics of a data set under an extractor, each computed on first use.
+
+    Implements `zoo.metrics.ReferenceData`.
+
+    Args:
+        extractor: The feature extractor.
+        data: The data set.
+    """
+
+    def __init__(self, extractor: Extractor, data: EvaluationData) -> None:
+        self._extractor, self._data = extractor, data
+        name = score_name(extractor)
+        self.name_fields: Mapping[str, str] = {
+            "FD": name,
+            "KID": "KID" if name == "FID" else f"KID-{extractor.name}",
+            "extractor": extractor.name,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the features."""
+        return self._extractor.device
+
+    @property
+    def test_images(self) -> Tensor:
+        """All test images, uint8 (N, C, H, W)."""
+        return self._data.test.images
+
+    @property
+    def train_images(self) -> Tensor:
+        """All training images, uint8 (N, C, H, W)."""
+        return self._data.train.images
+
+    def _moments(self, images: Tensor, split: str) -> ReferenceMoments:
+        return reference_moments(self._extractor, images, dataset_digest=self._data.digest, split=split)
+
+    @functools.cached_property
+    def test_moments(self) -> ReferenceMoments:
+        """Moments of the features of all test images."""
+        return self._moments(self.test_images, "test")
+
+    @functools.cached_property
+    def train_moments(self) -> ReferenceMoments:
+        """Moments of the features of all training images."""
+        return self._moments(self.train_images, "train")
+
+    def floor_moments(self, n: int) -> Moments | None:
+        """Moments of ``n`` training images drawn with seed 0; None if there are fewer."""
+        train = self.train_images
+        if n > len(train):
+            return None
+        # Shuffled even if n is the whole split: the seed names the images and their order.
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(_FLOOR_SEED))[:n]
+        return self._moments(train[order.to(train.device)], f"train, {n} drawn with seed {_FLOOR_SEED}").moments
+
+    @functools.cached_property
+    def _samples(self) -> ReferenceSamples:
+        return ReferenceSamples(self._extractor, self.test_images, self.train_images, dataset_digest=self._data.digest)
+
+    @property
+    def test_features(self) -> Tensor:
+        """Features of at most `MAX_SAMPLES` test images, float32 (N, d)."""
+        return self._samples.test
+
+    @property
+    def train_features(self) -> Tensor:
+        """Features of all training images, float32 (M, d)."""
+        return self._samples.train
+
+    def test_radii(self, k: int) -> Tensor:
+        """Squared distance of each row of `test_features` to its k-th nearest other row, float64 (N,)."""
+        return self._samples.radii(k)
+
+    def test_to_train_distances(self) -> Tensor:
+        """Distance of each row of `test_features` to the nearest row of `train_features`, float64 (N,)."""
+        return self._samples.test_to_train_distances()

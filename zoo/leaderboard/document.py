@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 
-from zoo.evaluation.metrics import metric_of
 from zoo.leaderboard.intervals import summary
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
 
@@ -38,7 +37,7 @@ def _group(group: LeaderboardGroup) -> dict[str, Any]:
         "protocol": group.protocol.to_dict(),
         "training": {"title": group.training.title, "entries": dict(group.training.entries)},
         "apart_from": apart,
-        "metrics": [{"name": n, "better": metric_of(n).better, "help": metric_of(n).help} for n in group.metrics],
+        "metrics": [{"name": n, "better": i.better, "help": i.help} for n, i in group.score_info.items()],
         "rows": [_row(row, group.headline) for row in group.rows],
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from zoo.evaluation.metrics import metric_of
 from zoo.leaderboard.document import cost_of
 from zoo.leaderboard.labels import in_words
 from zoo.leaderboard.number_format import figure, plus_minus, share
@@ -71,7 +70,7 @@ def _group(group: LeaderboardGroup) -> Iterator[str]:
     if notes:
         yield ""
         yield from (f"- {note}" for note in notes)
-    better = [n for n in others if metric_of(n).better == "higher"]
+    better = [n for n in others if group.score_info[n].better == "higher"]
     if better:
         yield ""
         yield f"Higher is better: {escaped(', '.join(better))}."

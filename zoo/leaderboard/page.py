@@ -13,7 +13,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from zoo.evaluation.metrics import metric_of
 from zoo.leaderboard.details import Details
 from zoo.leaderboard.document import cost_of
 from zoo.leaderboard.labels import in_words
@@ -140,8 +139,7 @@ def _rows(groups: Sequence[LeaderboardGroup], macros: Any) -> list[list[str]]:
 
 def _columns(group: LeaderboardGroup) -> list[str]:
     """The scores that have a column of their own; the others are in the opened row."""
-    minor = (" (train)", " std", " standard error", "classes covered", "class entropy", " ratio", "near copies")
-    return [name for name in group.metrics[1:] if not name.endswith(minor)][:_COLUMNS]
+    return [name for name in group.metrics[1:] if group.score_info[name].column][:_COLUMNS]
 
 
 class _RowView:
@@ -213,9 +211,13 @@ def _marks(row: LeaderboardRow) -> Iterator[str]:
 
 def _group(group: LeaderboardGroup, index: int, texts: Sequence[str]) -> dict[str, Any]:
     arrows = {"lower": "↓", "higher": "↑", "neither": ""}
-    named = [("rank", "lower", ""), ("model", "text", ""), (group.headline, "lower", metric_of(group.headline).help)]
+    named = [
+        ("rank", "lower", ""),
+        ("model", "text", ""),
+        (group.headline, "lower", group.score_info[group.headline].help),
+    ]
     named += [(name, "lower", text) for name, text in _HEADS]
-    scores = [(n, metric_of(n).better, metric_of(n).help) for n in _columns(group)]
+    scores = [(n, i.better, i.help) for n in _columns(group) if (i := group.score_info[n])]
     heads = [
         {"name": n, "better": b, "help": text, "arrow": "", "css": "text" if b == "text" else ""}
         for n, b, text in (*named, *scores, *_COSTS)

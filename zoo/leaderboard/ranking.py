@@ -14,6 +14,8 @@ from zoo.leaderboard.folders import LeftOut, read_all
 from zoo.leaderboard.intervals import Summary, ranks, summary
 from zoo.leaderboard.labels import Labels
 from zoo.leaderboard.results import FailedResult, ResultKey, Run, Training, digest_of
+from zoo.leaderboard.score_columns import comparable, describe_scores
+from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["COLLAPSED", "Leaderboard", "LeaderboardGroup", "LeaderboardRow", "build"]
 
@@ -88,6 +90,8 @@ class LeaderboardGroup:
     rows: Sequence[LeaderboardRow]
     metrics: Sequence[str]
     """All scores that some row has, in their usual order, the headline first; without the floor."""
+    score_info: Mapping[str, ScoreInfo]
+    """Descriptions of ``metrics``."""
     apart: tuple[str, Sequence[str]] | None = None
     """The id of the data set's first table, and the entries in which this one's protocols differ; None for it."""
 
@@ -128,6 +132,11 @@ def build(directories: Sequence[Path]) -> Leaderboard:
         if job not in places:
             why = f"{failure.kind}: {failure.reason or 'no reason given'}; no finished run shares its protocols"
             _leave_out(told, failure, why, "unplaced")
+    for members in by_group.values():
+        members[:], affected = comparable(members)
+        for run, reason in affected:
+            entry = LeftOut(run.path, reason, "conflict", run.digest)
+            told[id(entry)] = entry
     groups = [_group(members, lost[key], told) for key, members in by_group.items()]
     groups.sort(key=lambda g: (g.dataset.casefold(), g.dataset, -len(g.rows), g.training.title, g.id))
     return Leaderboard(_tell_apart(groups), sorted([*left, *told.values()]))
@@ -178,6 +187,7 @@ def _group(runs: Iterable[Run], failures: Iterable[FailedResult], told: _Told) -
         training=first.training,
         rows=_ranked(made),
         metrics=metrics,
+        score_info=describe_scores(metrics, finished),
     )
 
 
@@ -272,7 +282,7 @@ def _ranked(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
 
 
 def _names(runs: Iterable[Run], headline: str) -> list[str]:
-    found = {name for run in runs for name in run.scores if not name.endswith(" floor")}
+    found = {name for run in runs for name in run.scores if name != f"{run.headline} floor"}
     usual: dict[str, int] = {}
     # The order in which results write them; where two results disagree, the smaller place counts, then the name.
     for run in runs:

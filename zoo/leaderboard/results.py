@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from zoo.errors import ZooError
 from zoo.evaluation.protocol import Protocol
 from zoo.leaderboard.cards import read_card
 from zoo.leaderboard.commands import checked, rebuilt
+from zoo.leaderboard.score_info import read_score_info
 from zoo.leaderboard.untrusted import RefusedError, item, name, note, number, pairs, scalar, table, whole
+from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["Cost", "FailedResult", "ResultKey", "Run", "Training", "digest_of", "read_failure", "read_result"]
 
-_HEADLINE = re.compile(r"(?!.* floor$|.* \(train\)$)(FID|FD-.+)")
 _FAILURES = ("diverged", "error", "timeout", "killed")
 
 
@@ -95,6 +95,8 @@ class Run(ResultKey):
     headline: str
     score: float | None
     scores: Mapping[str, float | None]
+    score_info: Mapping[str, ScoreInfo]
+    """Stored descriptions of the scores."""
     protocol: Protocol
     fingerprint: str
     smallest: float | None
@@ -160,10 +162,10 @@ def read_result(found: Mapping[str, Any], content: bytes, path: str, folder: Pat
     scores = {k: None if v is None else number(v, f"score {k}") for k, v in pairs(item(found, "scores"), "scores")}
     if not found.get("protocol"):
         raise RefusedError("it was not scored (extractor none), and a number without its protocol cannot be ranked")
-    headline = next((k for k in scores if _HEADLINE.fullmatch(k)), None)
-    if headline is None:
-        raise RefusedError("scores holds neither FID nor FD-…")
     protocol, fingerprint = _protocol(found["protocol"])
+    headline = next((k for k in ("FID", f"FD-{protocol.extractor}") if k in scores), None)
+    if headline is None:
+        raise RefusedError("scores contains neither FID nor FD-EXTRACTOR")
     if found.get("fingerprint") != fingerprint:
         raise RefusedError("fingerprint is not the one of its protocol: one of the two was changed afterwards")
     if protocol.dataset != shared["dataset"]:
@@ -177,6 +179,7 @@ def read_result(found: Mapping[str, Any], content: bytes, path: str, folder: Pat
         headline=headline,
         score=scores[headline],
         scores=scores,
+        score_info=read_score_info(found),
         protocol=protocol,
         fingerprint=fingerprint,
         smallest=scores.get("smallest class share"),
@@ -242,7 +245,7 @@ def _protocol(value: Any) -> tuple[Protocol, str]:
     if key not in _SEEN:
         for field, entry in entries.items():
             what = f"protocol's {name(field, 'a name in protocol')}"
-            if field in ("libraries", "metrics"):
+            if field in ("libraries", "metrics", "contributed_metrics"):
                 for _, line in pairs(entry, what):
                     _line(line, what)
             elif field in ("n_real", "n_generated", "revision", "seed"):

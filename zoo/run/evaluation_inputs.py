@@ -11,8 +11,9 @@ from torch import Tensor
 
 from zoo.data import from_uint8, to_uint8
 from zoo.distributions import BernoulliLikelihood, GaussianLikelihood, GaussianPosterior, Likelihood, Posterior
-from zoo.evaluation import Codes, Density
+from zoo.evaluation import Codes
 from zoo.interfaces import Autoencoder, Generator
+from zoo.metrics import Density
 from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
 __all__ = ["make_codes", "make_density", "make_reconstructions", "make_samples"]
@@ -43,7 +44,7 @@ def make_codes(trained: TrainedModel) -> Codes | None:
         encode=lambda x: trained.encode(x).cpu(),
         decode=lambda z: to_uint8(trained.decode(z)).cpu(),
         prior=lambda count: trained.objective.prior(torch.empty(0), count),
-        draw=draw if type(trained.objective).encode is Autoencoder.encode else None,
+        sample=draw if type(trained.objective).encode is Autoencoder.encode else None,
     )
 
 

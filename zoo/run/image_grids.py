@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from zoo.data import Dataset, from_uint8, to_uint8
-from zoo.evaluation.distances import nearest
 from zoo.evaluation.extractors import Classifier, Extractor
+from zoo.metrics.distances import nearest
 from zoo.run.run_folder import RunFolder, write_atomically
 from zoo.run.trained import TrainedAutoencoder, TrainedModel, as_files
 

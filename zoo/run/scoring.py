@@ -6,15 +6,26 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
 from zoo.data import Dataset
 from zoo.errors import UsageError, ZooError
-from zoo.evaluation import Extractor, Inception, PinnedClassifier, Scores, evaluate, evaluate_images
-from zoo.evaluation.full_precision import full_precision
+from zoo.evaluation import (
+    EvaluationSettings,
+    Extractor,
+    Inception,
+    ModelFunctions,
+    NamedMetric,
+    PinnedClassifier,
+    Scores,
+    evaluate,
+    evaluate_images,
+)
+from zoo.metrics.full_precision import full_precision
 from zoo.registry import registry
 from zoo.run.evaluation_inputs import make_codes, make_density, make_reconstructions, make_samples
 from zoo.run.trained import TrainedAutoencoder, TrainedModel
@@ -74,9 +85,7 @@ class Scorer:
         extractor: as ``--extractor`` names it.
         data: the data set.
         note: who is told what is left out and why.
-        n: how many images are generated; None is the protocol's default for the data set.
-        metrics: ``quick`` or ``full``, see `zoo.evaluation.evaluate_images`.
-        ais: how many test images get a likelihood by annealed importance sampling too, with ``full``.
+        settings: settings of the evaluation; its metrics are those of the registry.
     """
 
     def __init__(
@@ -84,12 +93,10 @@ class Scorer:
         extractor: str,
         data: Dataset,
         note: Callable[[str], None],
-        n: int | None = None,
-        *,
-        metrics: Literal["quick", "full"] = "quick",
-        ais: int = 0,
+        settings: EvaluationSettings | None = None,
     ) -> None:
-        self.data, self.n, self.metrics, self.ais = data, n, metrics, ais
+        self.data = data
+        self.settings = attrs.evolve(settings or EvaluationSettings(), metrics=registered_metrics())
         self.extractor = choose_extractor(extractor, data.shape[0], note)
 
     def evaluate(self, trained: TrainedModel) -> Scores:
@@ -98,19 +105,15 @@ class Scorer:
         Raises:
             UsageError: where the extractor is ``none``.
         """
-        full = self.metrics == "full"
+        full = self.settings.metric_set == "full"
+        functions = ModelFunctions(
+            reconstruct=partial(make_reconstructions, trained) if isinstance(trained, TrainedAutoencoder) else None,
+            codes=make_codes(trained) if full else None,
+            density=make_density(trained) if full else None,
+        )
         with full_precision():  # the model too: TF32 would make other images on another device
-            return evaluate(
-                partial(make_samples, trained),
-                self.data,
-                self._features(trained.device),
-                n=self.n,
-                reconstruct=partial(make_reconstructions, trained) if isinstance(trained, TrainedAutoencoder) else None,
-                metrics=self.metrics,
-                codes=make_codes(trained) if full else None,
-                density=make_density(trained) if full else None,
-                ais=self.ais,
-            )
+            generate = partial(make_samples, trained)
+            return evaluate(generate, self.data, self._features(trained.device), self.settings, functions)
 
     def evaluate_images(self, images: Tensor, device: torch.device) -> Scores:
         """The scores of anyone's images, uint8 (N, C, H, W): of ``n`` of them where they are more.
@@ -118,17 +121,18 @@ class Scorer:
         Raises:
             UsageError: where they are fewer than ``n``, or the extractor is ``none``.
         """
-        if self.n is not None and self.n > len(images):
-            raise UsageError(f"n: {self.n} is not allowed; there are {len(images)} images")
-        if self.n is not None:  # any n of them, not the first: folders are often sorted by class
-            images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: self.n]]
-        parts = torch.split(images, 500)
-        return evaluate_images(parts, self.data, self._features(device), len(images), metrics=self.metrics)
+        n = self.settings.n
+        if n is not None and n > len(images):
+            raise UsageError(f"n: {n} is not allowed; there are {len(images)} images")
+        if n is not None:  # any n of them, not the first: folders are often sorted by class
+            images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:n]]
+        settings = attrs.evolve(self.settings, n=len(images))
+        return evaluate_images(torch.split(images, 500), self.data, self._features(device), settings)
 
     def score(self, trained: TrainedModel) -> dict[str, Any]:
         """A model's `evaluate` as JSON holds it, see `as_json`; without an extractor, empty."""
         if self.extractor is None:
-            return {"scores": {}, "protocol": None, "fingerprint": None, "class_shares": None}
+            return {"scores": {}, "score_info": {}, "protocol": None, "fingerprint": None, "class_shares": None}
         return as_json(self.evaluate(trained))
 
     def _features(self, device: torch.device) -> Extractor:
@@ -137,10 +141,20 @@ class Scorer:
         return self.extractor.to(device)
 
 
+def registered_metrics() -> tuple[NamedMetric, ...]:
+    """The metrics of all installed plugins."""
+    core = registry().plugins[0].package
+    return tuple(
+        NamedMetric(name, e.value, "" if e.plugin.package == core else f"{e.plugin.package} {e.plugin.version}")
+        for name, e in registry().metrics.items()
+    )
+
+
 def as_json(found: Scores) -> dict[str, Any]:
-    """``scores``, ``protocol``, ``fingerprint``, ``class_shares`` and the seconds that they took."""
+    """``scores``, ``score_info``, ``protocol``, ``fingerprint``, ``class_shares`` and the seconds that they took."""
     return {
         "scores": found.values,
+        "score_info": {name: info.to_dict() for name, info in found.infos.items()},
         "protocol": found.protocol.to_dict(),
         "fingerprint": found.protocol.fingerprint,
         "class_shares": found.class_shares,

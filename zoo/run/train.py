@@ -12,6 +12,7 @@ from zoo import options
 from zoo.data import DataOptions, Dataset, load_dataset
 from zoo.engine import MIN_SPEEDUP, Engine, Ranks, Stream, bf16_speedup
 from zoo.errors import UsageError, ZooError
+from zoo.evaluation import EvaluationSettings
 from zoo.interfaces import Networks, Objective
 from zoo.registry import registry
 from zoo.run import scoring
@@ -86,7 +87,7 @@ def train(
     data = load_data(settings)
     if settings.epochs is None and settings.images is None:
         settings = attrs.evolve(settings, epochs=data.epochs)
-    scorer = scoring.Scorer(settings.extractor, data, reporter.note, settings.samples)
+    scorer = scoring.Scorer(settings.extractor, data, reporter.note, EvaluationSettings(n=settings.samples))
     torch.manual_seed(settings.seed)
     networks = make_networks(objective, data.spec).to(device)
     if not ranks.leads:  # equal networks, but noise of its own for each process

@@ -1,4 +1,4 @@
-"""Mean and covariance of features, streamed in float64: no list of all features is ever held."""
+"""Streaming mean and covariance of features in float64."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Moments"]
 
 
 class Moments:
-    """Number, mean and unbiased covariance of the feature vectors seen so far.
+    """Count, mean and unbiased covariance of feature vectors.
 
-    Batches are joined by their own means and scatters, so the result does not depend on how the features were
-    cut into batches, nor loses digits when the mean is large against the spread.
+    Batches are merged by their own means and scatter matrices. The result therefore does not depend on the batch size,
+    and keeps its precision if the mean is large compared to the spread.
 
     References:
         Chan, Golub, LeVeque, *Updating formulae and a pairwise algorithm for sample variances*, 1979.
@@ -34,46 +34,54 @@ class Moments:
         self._scatter: Tensor | None = None
 
     @classmethod
-    def of(cls, n: int, mean: Tensor, cov: Tensor) -> Self:
-        """The moments with these values: ``n`` vectors, mean (d,), unbiased covariance (d, d)."""
+    def from_statistics(cls, n: int, mean: Tensor, cov: Tensor) -> Self:
+        """Moments of ``n`` vectors with this mean (d,) and unbiased covariance (d, d)."""
+        return cls.from_scatter(n, mean, cov.detach().to("cpu", torch.float64) * (n - 1))
+
+    @classmethod
+    def from_scatter(cls, n: int, mean: Tensor, scatter: Tensor) -> Self:
+        """Moments of ``n`` vectors with this mean (d,) and scatter matrix Σ(x − mean)(x − mean)ᵀ (d, d)."""
         moments = cls()
         moments._n = n
         moments._mean = mean.detach().to("cpu", torch.float64)
-        moments._scatter = cov.detach().to("cpu", torch.float64) * (n - 1)
+        moments._scatter = scatter.detach().to("cpu", torch.float64)
         return moments
 
     def update(self, features: Tensor) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Args:
-            features: with shape (B, d), of any floating type, on any device; every value finite.
+            features: Any floating type, on any device, with finite values.
+
+        Shape:
+            features: (B, d).
 
         Raises:
-            ZooError: where the shape does not fit or a value is not finite; nothing is then taken in.
+            ZooError: If the shape is wrong or a value is not finite; the moments are then unchanged.
         """
         if features.dim() != 2:
             raise ZooError(f"features: shape {tuple(features.shape)} is not allowed; must be (B, d)")
         x = features.detach().to("cpu", torch.float64)
         bad = int((~torch.isfinite(x)).any(dim=1).sum())
         if bad:
-            raise ZooError(f"features: {bad} of {len(x)} vectors hold NaN or infinity; look at the extractor")
+            raise ZooError(f"features: {bad} of {len(x)} vectors contain NaN or infinity; check the extractor")
         if not len(x):
             return
         mean = x.mean(0)
         centered = x - mean
-        self._join(len(x), mean, centered.T @ centered)
+        self._merge(len(x), mean, centered.T @ centered)
 
     def merge(self, other: Moments) -> None:
-        """Take in what ``other`` has seen; ``other`` stays as it is."""
+        """Add the vectors of ``other``, which is left unchanged."""
         if other._mean is not None and other._scatter is not None:
-            self._join(other._n, other._mean, other._scatter)
+            self._merge(other._n, other._mean, other._scatter)
 
-    def _join(self, n: int, mean: Tensor, scatter: Tensor) -> None:
+    def _merge(self, n: int, mean: Tensor, scatter: Tensor) -> None:
         if self._mean is None or self._scatter is None:
             self._n, self._mean, self._scatter = n, mean.clone(), scatter.clone()
             return
         if len(mean) != len(self._mean):
-            raise ZooError(f"features: {len(mean)} a vector, but {len(self._mean)} in those before")
+            raise ZooError(f"features: {len(mean)} per vector is not allowed; must be {len(self._mean)} as before")
         total = self._n + n
         gap = mean - self._mean
         self._mean = self._mean + gap * (n / total)
@@ -83,19 +91,26 @@ class Moments:
 
     @property
     def n(self) -> int:
-        """How many vectors were seen."""
+        """Number of vectors."""
         return self._n
 
     @property
     def mean(self) -> Tensor:
-        """The mean, float64 (d,)."""
+        """Mean, float64 (d,)."""
         if self._mean is None:
-            raise ZooError("moments: no features were seen")
+            raise ZooError("moments: no features were added; call update first")
         return self._mean
 
     @property
+    def scatter(self) -> Tensor:
+        """Scatter matrix Σ(x − mean)(x − mean)ᵀ, float64 (d, d)."""
+        if self._scatter is None:
+            raise ZooError("moments: no features were added; call update first")
+        return self._scatter
+
+    @property
     def cov(self) -> Tensor:
-        """The unbiased covariance (divided by n − 1), float64 (d, d)."""
+        """Unbiased covariance (divided by n − 1), float64 (d, d)."""
         if self._scatter is None or self._n < 2:
             raise ZooError(f"moments: a covariance needs at least 2 feature vectors, not {self._n}")
         return self._scatter / (self._n - 1)

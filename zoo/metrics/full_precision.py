@@ -1,4 +1,4 @@
-"""Full float32: what a score is computed in, whatever the training chose."""
+"""Context manager that computes in full float32, whatever precision training used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["full_precision"]
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Inside, float32 products are float32 products: no TF32, no bfloat16, whatever the training chose."""
+    """Disable TF32 and bfloat16 for products of float32 tensors; restores the settings on exit."""
     root: Any = torch.backends
     backends = (root.cuda.matmul, root.cudnn.conv, root.mkldnn.matmul, root.mkldnn.conv)
     before = [backend.fp32_precision for backend in backends]

@@ -1,0 +1,307 @@
+"""Computes all scores of one model: generates images, feeds the metrics, and collects their values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import attrs
+from torch import Tensor
+
+from zoo.errors import UsageError, ZooError
+from zoo.evaluation.extractors import Classifier, Extractor
+from zoo.evaluation.metric_inputs import check_images, code_inputs, density_inputs, reconstruction_inputs, seeded
+from zoo.evaluation.protocol import Protocol, versions
+from zoo.evaluation.reference import EvaluationData, ReferenceStatistics
+from zoo.evaluation.sample_buffer import SampleBuffer
+from zoo.evaluation.settings import EvaluationSettings, ModelFunctions, NamedMetric
+from zoo.metrics.base import Metric, stage_of
+from zoo.metrics.built_in import protocol_entries
+from zoo.metrics.coverage import ClassCoverage
+from zoo.metrics.memorization import Memorization
+from zoo.metrics.score_info import ScoreInfo
+
+__all__ = ["NearestTraining", "Scores", "default_n", "evaluate", "evaluate_images"]
+
+_MOST_GENERATED = 10_000
+_NEIGHBORS_SHOWN = 50
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class NearestTraining:
+    """The generated images nearest to training images, nearest first."""
+
+    images: Tensor
+    """uint8 (M, C, H, W)."""
+    indices: Tensor
+    """Index of the nearest training image of each, int64 (M,)."""
+    distances: Tensor
+    """Euclidean distances of the features, float64 (M,)."""
+
+
+@attrs.frozen(eq=False)
+class Scores:
+    """Scores of one model and the protocol that they were measured under."""
+
+    values: dict[str, float | None]
+    """Values by display name; None if a score is not defined."""
+    infos: dict[str, ScoreInfo]
+    """Descriptions of ``values``."""
+    protocol: Protocol
+    class_shares: list[float] | None
+    """Share of the generated images per class; None if the extractor does not know the data set's classes."""
+    seconds: float
+    """Duration of the evaluation, generation included."""
+    neighbors: NearestTraining | None = None
+    """The generated images nearest to training images; None for the ``quick`` metrics."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Entries that can be stored as JSON, including the protocol's fingerprint."""
+        return {
+            "values": dict(self.values),
+            "score_info": {name: info.to_dict() for name, info in self.infos.items()},
+            "protocol": self.protocol.to_dict(),
+            "fingerprint": self.protocol.fingerprint,
+            "class_shares": self.class_shares,
+            "seconds": self.seconds,
+        }
+
+
+def default_n(dataset: EvaluationData) -> int:
+    """Default number of generated images: the size of the training split, at most 10,000."""
+    return min(_MOST_GENERATED, len(dataset.train.images))
+
+
+def evaluate(
+    generate: Callable[[int], Tensor],
+    dataset: EvaluationData,
+    extractor: Extractor,
+    settings: EvaluationSettings | None = None,
+    functions: ModelFunctions | None = None,
+) -> Scores:
+    """Generate images and score them.
+
+    Sets torch's random state to ``settings.seed`` and restores it afterwards, so that the scores are reproducible.
+
+    Args:
+        generate: From a number n to n uint8 images (n, C, H, W) of the data set's size.
+        dataset: The real images.
+        extractor: The feature extractor, on its device.
+        settings: Settings of the evaluation; the defaults if None.
+        functions: Further abilities of the model; none if None.
+
+    Raises:
+        ZooError: If the model returns images of another number, type or shape than required.
+    """
+    settings = settings or EvaluationSettings()
+    total = default_n(dataset) if settings.n is None else settings.n
+
+    def generated() -> Iterator[Tensor]:
+        for done in range(0, total, settings.batch):
+            yield generate(min(settings.batch, total - done))
+
+    with seeded(settings.seed):
+        return evaluate_images(generated(), dataset, extractor, settings, functions)
+
+
+def evaluate_images(
+    generated: Iterable[Tensor],
+    dataset: EvaluationData,
+    extractor: Extractor,
+    settings: EvaluationSettings | None = None,
+    functions: ModelFunctions | None = None,
+) -> Scores:
+    """Score images that arrive in batches of any size.
+
+    Args:
+        generated: Batches of uint8 images (B, C, H, W), ``settings.n`` in total.
+        dataset: The real images.
+        extractor: The feature extractor, on its device.
+        settings: Settings of the evaluation; the defaults if None.
+        functions: Further abilities of the model; none if None.
+
+    Returns:
+        The values of the selected metrics. A score that is not defined for this model or data set is None.
+
+    Raises:
+        ZooError: If there are more or fewer images than ``settings.n``, or they are not uint8 of the data set's shape.
+    """
+    start = time.perf_counter()
+    settings, functions = settings or EvaluationSettings(), functions or ModelFunctions()
+    n = default_n(dataset) if settings.n is None else settings.n
+    least = max((entry.metric.min_samples for entry in settings.selected), default=1)
+    if n < least:
+        raise UsageError(f"n: {n} is not allowed; must be at least {least}")
+    reference = ReferenceStatistics(extractor, dataset)
+    metrics = _Metrics(settings, reference)
+    buffered_images = _feed_samples(metrics, generated, dataset, extractor, n)
+    floor = reference.floor_moments(n)
+    if floor is not None:
+        metrics.feed({"floor_moments": floor})
+    if functions.reconstruct is not None:
+        features = extractor if metrics.need("reconstruction_features") else None
+        images = dataset.test.images
+        for inputs in reconstruction_inputs(functions.reconstruct, images, features, settings.batch):
+            metrics.feed(inputs)
+    if functions.codes is not None and metrics.need_stage("codes"):
+        metrics.feed(code_inputs(functions.codes, dataset, settings.batch, settings.seed))
+    if functions.density is not None and metrics.need_stage("density"):
+        metrics.feed(density_inputs(functions.density, dataset), settings.seed)
+    values, infos = metrics.collect(reference)
+    protocol = _protocol(dataset, extractor, n, settings)
+    coverage, memorization = metrics.find(ClassCoverage), metrics.find(Memorization)
+    shares = coverage.shares() if coverage is not None else None
+    neighbors = None
+    if memorization is not None and memorization.result is not None and buffered_images is not None:
+        found = memorization.result
+        order = found.distances.argsort(stable=True)[:_NEIGHBORS_SHOWN].cpu()
+        indices, distances = found.indices.cpu()[order], found.distances.cpu()[order]
+        neighbors = NearestTraining(buffered_images[order], indices, distances)
+    return Scores(values, infos, protocol, shares, time.perf_counter() - start, neighbors)
+
+
+def _feed_samples(
+    metrics: _Metrics, generated: Iterable[Tensor], dataset: EvaluationData, extractor: Extractor, n: int
+) -> Tensor | None:
+    """Feed generated images; returns those in the buffer, or None if no metric needs a buffer."""
+    classifier = extractor if isinstance(extractor, Classifier) and dataset.name in extractor.labels else None
+    buffer = SampleBuffer(metrics.buffer_size) if metrics.buffer_size else None
+    count = 0
+    for images in generated:
+        check_images(images, dataset.test.images, "generated")
+        features = extractor(images)
+        inputs: dict[str, Any] = {"samples": images, "features": features}
+        if classifier is not None:
+            inputs["logits"] = classifier.logits(features)
+        metrics.feed(inputs)
+        if buffer is not None:
+            buffer.add(images, features)
+        count += len(images)
+    if count != n:
+        raise ZooError(f"generated: {count} images are not allowed; must be {n}")
+    if buffer is None:
+        return None
+    features, images = buffer.contents()
+    metrics.feed_buffered(images, features, classifier)
+    return images
+
+
+class _Metrics:
+    """The metric objects of one evaluation."""
+
+    def __init__(self, settings: EvaluationSettings, reference: ReferenceStatistics) -> None:
+        self._entries = list(settings.selected)
+        self._metrics: list[Metric | None] = [
+            _guard(entry, entry.metric.from_reference, reference) for entry in settings.selected
+        ]
+        for metric in settings.on_request:
+            fresh = metric.clone()
+            fresh.reset()
+            self._entries.append(NamedMetric(type(metric).__name__, type(metric)))
+            self._metrics.append(fresh)  # type: ignore[arg-type]
+
+    def _defined(self) -> Iterator[tuple[NamedMetric, Metric]]:
+        for entry, metric in zip(self._entries, self._metrics, strict=True):
+            if metric is not None:
+                yield entry, metric
+
+    @property
+    def buffer_size(self) -> int:
+        """Most samples that a metric with ``max_samples`` takes; 0 if there is no such metric."""
+        return max((metric.max_samples or 0 for _, metric in self._defined()), default=0)
+
+    def need(self, name: str) -> bool:
+        """Whether a metric needs the input ``name``."""
+        return any(name in metric.needs for _, metric in self._defined())
+
+    def need_stage(self, stage: str) -> bool:
+        """Whether a metric needs inputs of this stage."""
+        return any(stage_of(metric.needs) == stage for _, metric in self._defined())
+
+    def feed(self, inputs: dict[str, Any], seed: int | None = None) -> None:
+        """Update every metric whose inputs are all available, except those that take buffered samples.
+
+        With a seed, torch's random state is set to it before each update.
+        """
+        for entry, metric in self._defined():
+            if metric.max_samples is None and set(metric.needs) <= set(inputs):
+                self._update(entry, metric, inputs, seed)
+
+    def feed_buffered(self, images: Tensor, features: Tensor, classifier: Classifier | None) -> None:
+        """Update the metrics with ``max_samples`` once, with as many samples as they take."""
+        for entry, metric in self._defined():
+            if metric.max_samples is None:
+                continue
+            inputs: dict[str, Any] = {
+                "samples": images[: metric.max_samples],
+                "features": features[: metric.max_samples],
+            }
+            if classifier is not None and "logits" in metric.needs:
+                inputs["logits"] = classifier.logits(inputs["features"])
+            if set(metric.needs) <= set(inputs):
+                self._update(entry, metric, inputs, None)
+
+    def _update(self, entry: NamedMetric, metric: Metric, inputs: dict[str, Any], seed: int | None) -> None:
+        arguments = [inputs[name] for name in metric.needs]
+        if seed is None:
+            _guard(entry, metric.update, *arguments)
+        else:
+            with seeded(seed):
+                _guard(entry, metric.update, *arguments)
+
+    def collect(self, reference: ReferenceStatistics) -> tuple[dict[str, float | None], dict[str, ScoreInfo]]:
+        """Values and descriptions by display name."""
+        values: dict[str, float | None] = {}
+        infos: dict[str, ScoreInfo] = {}
+        for entry, metric in zip(self._entries, self._metrics, strict=True):
+            if metric is not None and metric.update_called:
+                found = _guard(entry, metric.values)
+                fields = {**reference.name_fields, **metric.name_fields}
+                names = {info: info.format(fields) for info in metric.scores}
+            else:
+                found = {}
+                names = {i: _undefined_name(i, reference) for i in entry.metric.scores if i.undefined_name != ""}
+            for info, name in names.items():
+                values[name], infos[name] = found.get(info.name), info
+        return values, infos
+
+    def find(self, kind: type[T]) -> T | None:
+        """The metric of this class that was updated; None if there is none."""
+        return next((m for _, m in self._defined() if isinstance(m, kind) and m.update_called), None)
+
+
+def _undefined_name(info: ScoreInfo, reference: ReferenceStatistics) -> str:
+    return info.format(reference.name_fields) if info.undefined_name is None else info.undefined_name
+
+
+def _guard(entry: NamedMetric, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a method of a metric; an error of a contributed metric names the metric and its package."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        if not entry.package:
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise ZooError(f"metric {entry.name!r} ({entry.package}): {reason}; report it to that package") from error
+
+
+def _protocol(dataset: EvaluationData, extractor: Extractor, n: int, settings: EvaluationSettings) -> Protocol:
+    contributed = {e.name: f"{e.metric.protocol} ({e.package})".strip() for e in settings.selected if e.package}
+    return Protocol(
+        extractor=extractor.name,
+        extractor_digest=extractor.digest,
+        resize=extractor.resize,
+        channels=extractor.channels,
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        n_real=len(dataset.test.images),
+        n_generated=n,
+        bn_mode=settings.bn_mode,
+        seed=settings.seed,
+        libraries=versions(extractor.libraries),
+        metrics=protocol_entries(),
+        contributed_metrics=contributed,
+    )

@@ -1,0 +1,44 @@
+"""Descriptions of the scores in a table, and which scores of contributed metrics can be compared."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from zoo.leaderboard.results import Run
+from zoo.metrics.score_info import ScoreInfo, find_info
+
+__all__ = ["comparable", "describe_scores"]
+
+
+def describe_scores(names: Iterable[str], runs: Sequence[Run]) -> dict[str, ScoreInfo]:
+    """The description of each score: the most common one in the results, else that of a built-in metric."""
+    infos = {}
+    for name in names:
+        stored = collections.Counter(info for run in runs if (info := run.score_info.get(name)) is not None)
+        best = max(stored.items(), key=lambda pair: (pair[1], repr(pair[0])), default=None)
+        infos[name] = find_info(name) if best is None else best[0]
+    return infos
+
+
+def comparable(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[Run, str]]]:
+    """Remove the scores of contributed metrics that were measured differently than in most of the runs.
+
+    Returns:
+        The runs, and the affected ones among them with a sentence that states the difference.
+    """
+    kept, affected = list(runs), []
+    for metric in sorted({name for run in runs for name in run.protocol.contributed_metrics}):
+        counts = collections.Counter(
+            text for run in runs if (text := run.protocol.contributed_metrics.get(metric)) is not None
+        )
+        common = max(counts, key=lambda text: (counts[text], text))
+        for i, run in enumerate(kept):
+            text = run.protocol.contributed_metrics.get(metric, common)
+            if text != common:
+                scores = {k: v for k, v in run.scores.items() if k != metric and not k.startswith(f"{metric} ")}
+                kept[i] = attrs.evolve(run, scores=scores)
+                affected.append((run, f"score {metric!r} is left out: {text} against {common}"))
+    return kept, affected

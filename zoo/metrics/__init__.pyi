@@ -1,0 +1,80 @@
+from .annealed import AnnealedLogLikelihood, annealed_log_likelihood
+from .base import INPUTS, Metric, ReferenceData
+from .built_in import BUILT_IN_METRICS, find_score, protocol_entries
+from .codes import (
+    MMD,
+    ActiveUnits,
+    CycleError,
+    LinearProbe,
+    NearestNeighborProbe,
+    active_units,
+    cycle_error,
+    knn_accuracy,
+    linear_probe,
+    mmd,
+)
+from .coverage import ClassCoverage
+from .frechet import (
+    FloorFrechetDistance,
+    FrechetDistance,
+    ReconstructionFrechetDistance,
+    ReferenceMoments,
+    TrainFrechetDistance,
+    frechet_distance,
+)
+from .kid import KernelDistance, kernel_distance
+from .legacy import ClassifierScore, ParzenLikelihood, ParzenResult, fit_parzen, parzen_log_likelihood
+from .likelihood import Density, Estimate, LogLikelihood, log_likelihood, observe
+from .memorization import Memorization, MemorizationResult, compare_with_training
+from .moments import Moments
+from .prdc import PRDC, compute_prdc
+from .reconstruction import ReconstructionError
+from .score_info import ScoreInfo
+
+__all__ = [
+    "BUILT_IN_METRICS",
+    "INPUTS",
+    "MMD",
+    "PRDC",
+    "ActiveUnits",
+    "AnnealedLogLikelihood",
+    "ClassCoverage",
+    "ClassifierScore",
+    "CycleError",
+    "Density",
+    "Estimate",
+    "FloorFrechetDistance",
+    "FrechetDistance",
+    "KernelDistance",
+    "LinearProbe",
+    "LogLikelihood",
+    "Memorization",
+    "MemorizationResult",
+    "Metric",
+    "Moments",
+    "NearestNeighborProbe",
+    "ParzenLikelihood",
+    "ParzenResult",
+    "ReconstructionError",
+    "ReconstructionFrechetDistance",
+    "ReferenceData",
+    "ReferenceMoments",
+    "ScoreInfo",
+    "TrainFrechetDistance",
+    "active_units",
+    "annealed_log_likelihood",
+    "compare_with_training",
+    "compute_prdc",
+    "cycle_error",
+    "find_score",
+    "fit_parzen",
+    "frechet_distance",
+    "kernel_distance",
+    "knn_accuracy",
+    "linear_probe",
+    "log_likelihood",
+    "mmd",
+    "observe",
+    "parzen_log_likelihood",
+    "protocol_entries",
+]

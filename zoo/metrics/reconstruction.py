@@ -1,0 +1,58 @@
+"""Reconstruction error: mean squared error of reconstructed images."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ZooError
+from zoo.metrics.base import Metric, MetricSet
+from zoo.metrics.score_info import ScoreInfo
+
+__all__ = ["ReconstructionError"]
+
+
+class ReconstructionError(Metric):
+    """Mean over images, channels and pixels of the squared error, with pixels in [0, 1].
+
+    Both sides are uint8 images divided by 255, as an image file would hold them.
+
+    >>> import torch
+    >>> metric = ReconstructionError()
+    >>> images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    >>> metric.update(images, images + 51)
+    >>> metric.compute()
+    tensor(0.0400, dtype=torch.float64)
+    """
+
+    scores = (
+        ScoreInfo(
+            "reconstruction MSE",
+            "mean squared error of reconstructed test images, pixels in [0, 1]",
+            higher_is_better=False,
+        ),
+    )
+    needs = ("images", "reconstructions")
+    metric_set: ClassVar[MetricSet] = "quick"
+    plot_lower_bound = 0.0
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in ("total", "count"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, images: Tensor, reconstructions: Tensor) -> None:
+        """Add images and their reconstructions, both uint8 (B, C, H, W)."""
+        error = (reconstructions.to(images.device).double() - images.double()) / 255
+        self.total += error.square().sum().to(self.device)
+        self.count += images.numel()
+
+    def compute(self) -> Tensor:
+        """The error, float64 ()."""
+        if not self.count:
+            raise ZooError("reconstruction MSE: no images were added; call update before compute")
+        return self.total / self.count
