@@ -32,7 +32,7 @@ from zoo.evaluation import EvaluationSettings, PinnedClassifier, evaluate_images
 from zoo.metrics import Moments, ReferenceMoments, frechet_distance
 from zoo.registry import registry
 from zoo.run.scoring import Scorer
-from zoo.run.trained import TrainedModel, bind, make_networks
+from zoo.run.trained import TrainedModel, make_networks, wrap_trained
 
 RECORD = Path(__file__).resolve().parent / "records/evaluation.json"
 PARTS = ("frechet", "scoring", "floor", "bias", "devices")
@@ -88,7 +88,7 @@ def model(data: Dataset) -> TrainedModel:
     """An untrained VAE-GAN: its scores cost what those of a trained one do."""
     torch.manual_seed(0)
     objective: Any = options.build(registry().model("vaegan"), {})
-    return bind(objective, make_networks(objective, data.spec), data.spec)
+    return wrap_trained(objective, make_networks(objective, data.spec), data.spec)
 
 
 def scoring(data: Dataset, repeats: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from whole_run import job
 
 from zoo.data import DataSpec
 from zoo.engine import layers
-from zoo.run.trained import bind
+from zoo.run.trained import wrap_trained
 
 
 def loops(bench: Bench) -> Table:
@@ -192,7 +192,7 @@ def throughput(bench: Bench) -> Table:
     from zoo.evaluation import PinnedClassifier
 
     model = bench.model("vaegan")
-    trained = bind(model, bench.networks(model).eval(), bench.spec)
+    trained = wrap_trained(model, bench.networks(model).eval(), bench.spec)
     extractor = PinnedClassifier().to(bench.device)
     n, images = 10_000, bench.images[:10_000]
     jobs: dict[str, tuple[int, Callable[[], object]]] = {

@@ -313,7 +313,7 @@ def test_terminal(tmp_path):
     console = Console(file=shown, force_terminal=True, width=80, highlight=False, legacy_windows=False)
     with RichReporter(console) as report:
         report._bar.refresh()
-        zoo.train("vae", out=tmp_path / "run", epochs=1, report=report, **SMALL)
+        zoo.train("vae", out=tmp_path / "run", epochs=1, callbacks=[report], **SMALL)
     text = shown.getvalue()
     assert "\x1b[" in text
     lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text).replace("\r", "\n").splitlines()
@@ -333,12 +333,12 @@ def test_terminal_is_given_back(tmp_path):
     console = Console(file=shown, force_terminal=True, width=80)
 
     class Failing(RichReporter):
-        def progressed(self, images, epoch, terms):
-            super().progressed(images, epoch, terms)
+        def step_logged(self, *logged):
+            super().step_logged(*logged)
             raise zoo.ZooError("failed")
 
     with pytest.raises(zoo.ZooError), Failing(console) as report:
-        zoo.train("vae", out=tmp_path / "run", epochs=1, extractor="none", report=report, **SMALL)
+        zoo.train("vae", out=tmp_path / "run", epochs=1, extractor="none", callbacks=[report], **SMALL)
     text = shown.getvalue()
     assert "\x1b[?25l" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
@@ -368,9 +368,9 @@ def test_lines_in_a_log_are_few(tmp_path):
     """A CI log gets a line every ten seconds and the last one, not one a step."""
     out = io.StringIO()
     report = PlainReporter(Console(file=out, width=80))
-    report.started(RunSettings(model="vae", epochs=1), tmp_path, 1000, 0)
+    report.started(RunSettings(model="vae", epochs=1).to_table(), tmp_path, 1000, 0)
     for images in range(10, 1001, 10):
-        report.progressed(images, images / 1000, {"nll": 1.0})
+        report.step_logged(images // 10, images, images / 1000, {"nll": 1.0}, {})
     assert [line.split()[1] for line in out.getvalue().splitlines() if line.startswith("epoch")] == ["1.0"]
 
 

@@ -18,7 +18,7 @@ from zoo.evaluation import EvaluationSettings, PinnedClassifier, SampleBuffer, e
 from zoo.metrics import Moments, ReferenceMoments, compute_prdc, frechet_distance, kernel_distance
 from zoo.run.evaluation_inputs import make_codes, make_density
 from zoo.run.scoring import Scorer
-from zoo.run.trained import bind, load, make_networks
+from zoo.run.trained import load, make_networks, wrap_trained
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +142,7 @@ DEVICES: list[str] = []
 
 def test_codes_are_drawn_on_the_cpu_wherever_the_networks_are(digits: Dataset) -> None:
     objective = Asked()
-    trained = bind(objective, make_networks(objective, digits.spec), digits.spec).to("meta")
+    trained = wrap_trained(objective, make_networks(objective, digits.spec), digits.spec).to("meta")
     DEVICES.clear()
     assert trained.sample(5, seed=0).device.type == "meta"
     assert DEVICES == ["cpu"]
@@ -177,7 +177,7 @@ def test_the_model_too_computes_in_full_precision_while_it_is_scored(digits: Dat
     torch.backends.cudnn.conv.fp32_precision = "tf32"
     try:
         Scorer("classifier", digits, print, EvaluationSettings(n=10)).evaluate(
-            bind(Watched(), zoo.Networks(networks), digits.spec)
+            wrap_trained(Watched(), zoo.Networks(networks), digits.spec)
         )
         assert torch.backends.cudnn.conv.fp32_precision == "tf32"
     finally:

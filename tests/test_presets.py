@@ -13,7 +13,7 @@ from zoo.engine import Engine, Stream
 from zoo.errors import UsageError
 from zoo.registry import registry
 from zoo.run.settings import RunSettings
-from zoo.run.trained import bind, make_networks
+from zoo.run.trained import make_networks, wrap_trained
 
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "celeba": (3, 64, 64)}
 PRESETS = [(name, preset) for name, entry in registry().models.items() for preset in entry.value.presets]
@@ -46,7 +46,7 @@ def test_a_preset_is_settings_that_a_run_takes_and_a_game_that_plays(model, pres
     engine = Engine(objective, networks, stream, steps=2)
     engine.step()
     assert engine.read()
-    trained = bind(objective, networks, spec(*shape))
+    trained = wrap_trained(objective, networks, spec(*shape))
     made = trained.sample(2, seed=0)
     assert made.shape == (2, *shape)
     assert float(made.abs().max()) <= 1

@@ -40,7 +40,7 @@ def child(argv: list[str], log: Path, cache: str, trap: Trap | None, file_size: 
     os.environ["ZOO_CACHE"] = cache
     from zoo.cli import main
 
-    importlib.import_module("zoo.run.train").draw_curves = lambda folder: None  # type: ignore[attr-defined]
+    importlib.import_module("zoo.run.train").draw_curves = lambda folder: []  # type: ignore[attr-defined]
     if trap is not None:
         trap.set()
     if file_size is not None:

@@ -16,7 +16,6 @@ import zoo
 from zoo.data import DataOptions, load_dataset
 from zoo.registry import registry
 from zoo.run import RunSettings
-from zoo.run.callbacks import NoCallback
 from zoo.run.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -35,14 +34,14 @@ def strict_json(text: str):
     return json.loads(text, parse_constant=refuse)
 
 
-class StopAt(NoCallback):
+class StopAt(zoo.Callback):
     """Stops a run from within, as soon as so many images were seen and its terms read."""
 
     def __init__(self, images: int) -> None:
         self.images = images
 
-    def progressed(self, images, epoch, terms):
-        if images >= self.images:
+    def step_logged(self, step, images_seen, epoch, terms, gradients):
+        if images_seen >= self.images:
             raise zoo.ZooError("stopped")
 
 
@@ -51,7 +50,7 @@ def unfinished(tmp_path: Path) -> Path:
     """A run of two epochs that stopped within the first."""
     out = tmp_path / "unfinished"
     with pytest.raises(zoo.ZooError, match="stopped"):
-        zoo.train("vae", out=out, epochs=2, seed=3, checkpoint_seconds=0.0, report=StopAt(640), **SMALL)
+        zoo.train("vae", out=out, epochs=2, seed=3, checkpoint_seconds=0.0, callbacks=[StopAt(640)], **SMALL)
     assert (out / "checkpoint" / "state.safetensors").is_file()
     return out
 

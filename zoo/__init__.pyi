@@ -1,3 +1,4 @@
+from .callbacks import Callback
 from .data import DataOptions, Dataset, DataSource, DataSpec, Split, from_uint8, open_folder, to_uint8
 from .distributions import (
     BernoulliLikelihood,
@@ -43,6 +44,7 @@ __all__ = [
     "BodyCritic",
     "BodyDecoder",
     "BodyEncoder",
+    "Callback",
     "Classifier",
     "ConvTrunk",
     "Critic",

@@ -23,7 +23,7 @@ from zoo.errors import ZooError
 from zoo.game import player_groups, term_names
 from zoo.interfaces import Autoencoder, Generator, Objective
 from zoo.options import options_of
-from zoo.run.trained import TrainedAutoencoder, bind, make_networks
+from zoo.run.trained import TrainedAutoencoder, make_networks, wrap_trained
 
 __all__ = ["CHECKS", "SHAPES", "Case", "Failed", "Outcome", "check_model"]
 
@@ -180,7 +180,7 @@ def check_abilities(case: Case) -> None:
     if not isinstance(objective, Generator):
         raise Failed("it is neither a zoo.Generator nor a zoo.Autoencoder; derive from one of them")
     torch.manual_seed(0)
-    trained = bind(objective, make_networks(objective, case.data).to(case.device), case.data)
+    trained = wrap_trained(objective, make_networks(objective, case.data).to(case.device), case.data)
     _image("sample", trained.sample(5, seed=0), (5, *case.shape))
     if not torch.equal(trained.sample(5, seed=0), trained.sample(5, seed=0)):
         raise Failed("sample with one seed gives different images; draw from torch's generator only")
@@ -256,7 +256,7 @@ def check_learns(case: Case) -> None:
     """On 64 images, 300 steps bring the samples nearer to them, or the reconstructions of an autoencoder."""
     case = attrs.evolve(case, images=64)
     engine = case.engine()
-    trained = bind(engine.objective, engine.networks, case.data)
+    trained = wrap_trained(engine.objective, engine.networks, case.data)
     x = case.pixels().to(case.device).float() / 127.5 - 1
 
     def errors() -> list[float]:

@@ -10,6 +10,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from zoo.callbacks import Callback
     from zoo.data import DataSource
     from zoo.evaluation import Extractor
     from zoo.interfaces import Family, Objective
@@ -57,3 +58,8 @@ def zoo_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]
 
     ``zoo --help`` imports the plugin's module, so import torch and other large libraries inside the command.
     """
+
+
+@hookspec
+def zoo_callbacks() -> Iterable[Callback]:  # type: ignore[empty-body]
+    """Callbacks of training runs. Called once per run: return new objects each time."""

@@ -14,6 +14,7 @@ import attrs
 import pluggy
 
 from zoo import hooks, options
+from zoo.callbacks import Callback
 from zoo.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -163,6 +164,20 @@ class Registry(PluginLoader):
             for name, metric in self._announced(module, plugin, "zoo_metrics", _pairs):
                 self._put(found, "metric", name, metric, plugin, functools.partial(_check_metric, found))
         return found
+
+    def callbacks(self) -> tuple[list[Callback], list[FailedPlugin]]:
+        """New callbacks of all plugins, for one run, and the plugins whose hook ``zoo_callbacks`` failed."""
+        known, found = len(self.failures), []
+        for module, plugin in self._modules:
+            for name, callback in self._announced(module, plugin, "zoo_callbacks", named):
+                if isinstance(callback, Callback):
+                    found.append(callback)
+                else:
+                    reason = f"zoo_callbacks: {name} is not a zoo.Callback"
+                    self.failures.append(FailedPlugin(plugin.name, plugin.package, reason))
+        failed = self.failures[known:]
+        del self.failures[known:]  # the hook is called in every run: its failures would pile up
+        return found, failed
 
     def model(self, name: str) -> type[Objective]:
         """The model called ``name``; a :class:`UsageError` with the nearest name where there is none."""

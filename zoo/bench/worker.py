@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from zoo.bench.cells import FAILED, LOCK, LOG, PROGRESS, RESULT, End, Job, write_failure
+from zoo.callbacks import Callback
 from zoo.errors import ZooError
 
 __all__ = ["main", "run_job"]
@@ -78,7 +79,7 @@ def _attempt(job: Job, folder: Path) -> End:
         if job.anew:
             _begin_anew(folder)
         with _reporting(folder) as report:
-            train(out=folder, resume=True, report=report, **dict(job.settings))
+            train(out=folder, resume=True, callbacks=[report], **dict(job.settings))
         (folder / FAILED).unlink(missing_ok=True)
         _say("done")
         return End("done")
@@ -142,32 +143,31 @@ def _reporting(folder: Path) -> Iterator[_Report]:
         report.path.unlink(missing_ok=True)
 
 
-class _Report:
-    """Tells the log what matters, and whoever watches the folder how far it is."""
+class _Report(Callback):
+    """Writes the log of a cell, and its progress for ``zoo bench``."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / PROGRESS
         self._total, self._last, self._parent = 1, 0.0, os.getppid()
         self._write(0, "loading")
 
-    def started(self, settings: Any, folder: Path, total_images: int, begin: int) -> None:
+    def started(self, settings: Mapping[str, Any], folder: Path, total_images: int, images_seen: int) -> None:
         self._total = total_images
-        verb = f"resumes at {begin:,} of" if begin else "trains on"
-        print(
-            f"{settings.model} {verb} {total_images:,} images of {settings.dataset}, seed {settings.seed}", flush=True
-        )
-        self._write(begin, "training")
+        verb = f"resumes at {images_seen:,} of" if images_seen else "trains on"
+        what = f"{total_images:,} images of {settings['dataset']}, seed {settings['seed']}"
+        print(f"{settings['model']} {verb} {what}", flush=True)
+        self._write(images_seen, "training")
 
-    def progressed(self, images: int, epoch: float, terms: Mapping[str, float] | None) -> None:
+    def progressed(self, images_seen: int, epoch: float) -> None:
         if os.getppid() != self._parent:
             # Whoever started this process is dead, and somebody else may be at this cell soon.
             os.kill(os.getpid(), signal.SIGKILL)
         now = time.monotonic()
-        if images >= self._total:
-            self._write(images, "scoring")
+        if images_seen >= self._total:
+            self._write(images_seen, "scoring")
         elif now - self._last >= _EVERY:
             self._last = now
-            self._write(images, "training")
+            self._write(images_seen, "training")
 
     def note(self, text: str) -> None:
         print(f"note: {text}", flush=True)

@@ -14,13 +14,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from zoo.callbacks import Callback
 from zoo.metrics.score_info import ScoreInfo, stored_infos
-from zoo.run.settings import RunSettings
 
 __all__ = ["PlainReporter", "RichReporter", "figure", "reporter", "score_table", "scores_table"]
 
 
-class PlainReporter:
+class PlainReporter(Callback):
     """One line every few seconds; nothing that only a terminal understands."""
 
     every_seconds = 10.0
@@ -38,24 +38,26 @@ class PlainReporter:
     ) -> None:
         return None
 
-    def started(self, settings: RunSettings, folder: Path, total_images: int, begin: int) -> None:
-        length = "" if settings.epochs is None else f"{settings.epochs} epochs, "
-        verb = f"resumes at {begin:,} of" if begin else "trains on"
+    def started(self, settings: Mapping[str, Any], folder: Path, total_images: int, images_seen: int) -> None:
+        length = f"{settings['epochs']} epochs, " if "epochs" in settings else ""
+        verb = f"resumes at {images_seen:,} of" if images_seen else "trains on"
         self._print(
-            f"{settings.model} {verb} {total_images:,} images of {settings.dataset} "
-            f"({length}batch {settings.batch}, seed {settings.seed}) -> {folder}"
+            f"{settings['model']} {verb} {total_images:,} images of {settings['dataset']} "
+            f"({length}batch {settings['batch']}, seed {settings['seed']}) -> {folder}"
         )
-        self._total, self._begin = total_images, begin
+        self._total, self._begin = total_images, images_seen
         self._since = self._last = time.perf_counter()
 
-    def progressed(self, images: int, epoch: float, terms: Mapping[str, float] | None) -> None:
+    def step_logged(
+        self, step: int, images_seen: int, epoch: float, terms: Mapping[str, float], gradients: Mapping[str, float]
+    ) -> None:
         now = time.perf_counter()
-        if terms is None or (now - self._last < self.every_seconds and images < self._total):
+        if now - self._last < self.every_seconds and images_seen < self._total:
             return
         self._last = now
-        rate, left = self._pace(images)
+        rate, left = self._pace(images_seen)
         values = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
-        self._print(f"epoch {epoch:.1f}  {images:,}/{self._total:,}  {rate:,.0f} images/s  {left} left  {values}")
+        self._print(f"epoch {epoch:.1f}  {images_seen:,}/{self._total:,}  {rate:,.0f} images/s  {left} left  {values}")
 
     def note(self, text: str) -> None:
         self._print(f"note: {text}")
@@ -94,27 +96,31 @@ class RichReporter(PlainReporter):
     ) -> None:
         self._stop()
 
-    def started(self, settings: RunSettings, folder: Path, total_images: int, begin: int) -> None:
-        super().started(settings, folder, total_images, begin)
-        self._bar.reset(self._task, total=total_images, completed=begin, description=settings.model)
+    def started(self, settings: Mapping[str, Any], folder: Path, total_images: int, images_seen: int) -> None:
+        super().started(settings, folder, total_images, images_seen)
+        self._bar.reset(self._task, total=total_images, completed=images_seen, description=settings["model"])
         self._live = Live(self._bar, console=self.console, refresh_per_second=4, transient=True)
         self._live.start()
 
-    def progressed(self, images: int, epoch: float, terms: Mapping[str, float] | None) -> None:
-        rate, _ = self._pace(images)
-        self._bar.update(self._task, completed=images, epoch=epoch, rate=rate)
-        if terms is not None and self._live is not None:
+    def progressed(self, images_seen: int, epoch: float) -> None:
+        rate, _ = self._pace(images_seen)
+        self._bar.update(self._task, completed=images_seen, epoch=epoch, rate=rate)
+
+    def step_logged(
+        self, step: int, images_seen: int, epoch: float, terms: Mapping[str, float], gradients: Mapping[str, float]
+    ) -> None:
+        self.progressed(images_seen, epoch)
+        if self._live is not None:
             grid = Table.grid(padding=(0, 3))
             grid.add_row(*(f"[dim]{name}[/dim] {value:.4g}" for name, value in terms.items()))
             outer = Table.grid()
             outer.add_row(self._bar)
             outer.add_row(grid)
             self._live.update(outer)
-        if images >= self._total:
+        if images_seen >= self._total:
             self._stop()
-            if terms is not None:
-                self._last = float("-inf")
-                super().progressed(images, epoch, terms)
+            self._last = float("-inf")
+            super().step_logged(step, images_seen, epoch, terms, gradients)
             self._print("scoring …")
 
     def _stop(self) -> None:

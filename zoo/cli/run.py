@@ -194,6 +194,6 @@ def _train(model: str | None, request: Mapping[str, Any], given: Mapping[str, An
             preset=request["preset"],
             out=request["out"],
             resume=request["resume"],
-            report=report,
+            callbacks=[report],
             **given,
         )

@@ -59,7 +59,9 @@ def save_pairs(x: Tensor, rec: Tensor, path: Path, columns: int = 10) -> None:
     save_grid(torch.cat(rows), path, columns)
 
 
-def draw_pictures(folder: RunFolder, trained: TrainedModel, data: Dataset, extractor: Extractor | None = None) -> None:
+def draw_pictures(
+    folder: RunFolder, trained: TrainedModel, data: Dataset, extractor: Extractor | None = None
+) -> list[Path]:
     """The pictures of a trained model; nothing in them is chosen by eye.
 
     - ``samples.png``: the first 100 of seed 0.
@@ -68,18 +70,22 @@ def draw_pictures(folder: RunFolder, trained: TrainedModel, data: Dataset, extra
     - ``neighbors.png``: the first samples, below each the training image that is nearest in pixels.
     - ``class_samples.png``: a row a class, the first samples that the extractor reads so, where it knows the classes.
     """
+    root, written = folder.path, ["samples.png", "interpolations.png", "neighbors.png"]
     samples = to_uint8(trained.sample(100, seed=0)).cpu()
-    save_grid(samples, folder.path / "samples.png", 10)
+    save_grid(samples, root / "samples.png", 10)
     x = data.test.images[:50].cpu()
     if isinstance(trained, TrainedAutoencoder):
-        save_pairs(x, to_uint8(trained.reconstruct(from_uint8(x))).cpu(), folder.path / "reconstructions.png")
-    _draw_ways(folder.path / "interpolations.png", trained, x)
+        save_pairs(x, to_uint8(trained.reconstruct(from_uint8(x))).cpu(), root / "reconstructions.png")
+        written.insert(1, "reconstructions.png")
+    _draw_ways(root / "interpolations.png", trained, x)
     train = data.train.images.cpu()
     _, index = nearest(samples[:_NEIGHBORS].flatten(1).float(), train.flatten(1))
-    save_pairs(samples[:_NEIGHBORS], train[index], folder.path / "neighbors.png")
+    save_pairs(samples[:_NEIGHBORS], train[index], root / "neighbors.png")
     if isinstance(extractor, Classifier) and data.name in extractor.labels:
         more = to_uint8(trained.sample(_READ, seed=0)).cpu()
-        _draw_classes(folder.path / "class_samples.png", more, extractor, len(data.classes))
+        _draw_classes(root / "class_samples.png", more, extractor, len(data.classes))
+        written.append("class_samples.png")
+    return [root / name for name in written if (root / name).is_file()]
 
 
 def _draw_ways(path: Path, trained: TrainedModel, x: Tensor, ways: int = 6, steps: int = 10) -> None:
@@ -105,13 +111,13 @@ def _draw_classes(path: Path, samples: Tensor, extractor: Classifier, classes: i
     save_grid(torch.cat(rows), path, columns)
 
 
-def draw_curves(folder: RunFolder) -> None:
+def draw_curves(folder: RunFolder) -> list[Path]:
     """``curves.png``: every term, and every gradient's norm, against images seen."""
     from matplotlib.figure import Figure  # not pyplot: it takes half a second to import, and keeps figures alive
 
     lines = folder.logged()
     if not lines:
-        return
+        return []
     images = [line["images"] for line in lines]
     names = list(lines[-1]["terms"])
     columns = min(3, len(names) + 1)
@@ -137,4 +143,6 @@ def draw_curves(folder: RunFolder) -> None:
         axis.set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=120)
-    write_atomically(folder.path / "curves.png", buffer.getvalue())
+    path = folder.path / "curves.png"
+    write_atomically(path, buffer.getvalue())
+    return [path]

@@ -45,9 +45,7 @@ def metrics_line(
         "images": images,
         "seconds": round(seconds, 3),
         "terms": dict(terms),
-        "gradients": {
-            name.removeprefix("grad/"): value if math.isfinite(value) else None for name, value in gradients.items()
-        },
+        "gradients": {name: value if math.isfinite(value) else None for name, value in gradients.items()},
     }
     return json.dumps(line, allow_nan=False) + "\n"
 

@@ -62,11 +62,14 @@ class RunSettings:
             name = "folder-" + Path(name.removeprefix("folder:")).resolve().name
         return Path("runs") / f"{self.model}-{name}-seed{self.seed}"
 
+    def to_table(self) -> dict[str, Any]:
+        """The settings by name; the model's options under ``options``. :meth:`from_table` reads them back."""
+        protocol = {"protocol": self.protocol} if self.protocol else {}
+        return {"model": self.model, **protocol, **options.option_values(self), "options": dict(self.options)}
+
     def to_toml(self) -> str:
-        """The settings as ``config.toml`` holds them; :meth:`from_file` reads them back."""
-        under = {"protocol": self.protocol} if self.protocol else {}
-        table = {"model": self.model, **under, **options.option_values(self), "options": dict(self.options)}
-        return "# zoo run --config THIS_FILE repeats this run.\n" + tomli_w.dumps(table)
+        """The content of ``config.toml``; :meth:`from_file` reads it back."""
+        return "# zoo run --config THIS_FILE repeats this run.\n" + tomli_w.dumps(self.to_table())
 
     @classmethod
     def from_file(cls, path: Path) -> RunSettings:
@@ -87,7 +90,7 @@ class RunSettings:
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str = "settings") -> RunSettings:
-        """Settings from a mapping such as :meth:`to_toml` writes."""
+        """Settings from a mapping such as :meth:`to_table` returns."""
         table = dict(table)
         model, chosen, protocol = table.pop("model", ""), table.pop("options", {}), table.pop("protocol", "")
         if not isinstance(model, str) or not isinstance(chosen, Mapping) or not isinstance(protocol, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import attrs
 import torch
 
 from zoo import options
+from zoo.callbacks import Callback, CallbackList
 from zoo.data import DataOptions, Dataset, load_dataset
 from zoo.engine import MIN_SPEEDUP, Engine, Ranks, Stream, bf16_speedup
 from zoo.errors import UsageError, ZooError
@@ -16,12 +18,11 @@ from zoo.evaluation import EvaluationSettings
 from zoo.interfaces import Networks, Objective
 from zoo.registry import registry
 from zoo.run import scoring
-from zoo.run.callbacks import NoCallback, RunCallback
 from zoo.run.image_grids import draw_curves, draw_pictures
 from zoo.run.resolve import resolve
 from zoo.run.result import record
 from zoo.run.settings import RunSettings, parse_size
-from zoo.run.trained import TrainedModel, bind, make_networks
+from zoo.run.trained import TrainedModel, make_networks, wrap_trained
 from zoo.run.training_loop import fit
 
 __all__ = ["choose_device", "load_data", "train"]
@@ -54,7 +55,7 @@ def train(
     preset: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
-    report: RunCallback | None = None,
+    callbacks: Sequence[Callback] = (),
     **given: Any,
 ) -> TrainedModel:
     """Train a model, score it, write a run folder, and return the trained model.
@@ -65,7 +66,7 @@ def train(
         preset: one of the model's named settings, such as ``paper``; what is given beside it goes before it.
         out: the run folder; ``runs/MODEL-DATASET-seedK`` by default.
         resume: continue the run in the folder, if one is there.
-        report: who is told about progress; nobody by default.
+        callbacks: called during the run, before the callbacks of installed packages (hook ``zoo_callbacks``).
         given: settings (``dataset="mnist"``, ``epochs=20``, ``seed=1``, …) and the model's own options.
 
     Raises:
@@ -73,7 +74,7 @@ def train(
         ZooError: where the run fails: data that cannot be had, a loss that diverges, a full disk.
     """
     ranks = Ranks.here()
-    reporter = report if report and ranks.leads else NoCallback()
+    callback = _collect_callbacks(callbacks) if ranks.leads else CallbackList()
     settings, folder = resolve(
         model,
         given,
@@ -87,28 +88,28 @@ def train(
     data = load_data(settings)
     if settings.epochs is None and settings.images is None:
         settings = attrs.evolve(settings, epochs=data.epochs)
-    scorer = scoring.Scorer(settings.extractor, data, reporter.note, EvaluationSettings(n=settings.samples))
+    scorer = scoring.Scorer(settings.extractor, data, callback.note, EvaluationSettings(n=settings.samples))
     torch.manual_seed(settings.seed)
     networks = make_networks(objective, data.spec).to(device)
     if not ranks.leads:  # equal networks, but noise of its own for each process
         torch.manual_seed((settings.seed + 1_000_003 * ranks.rank) % 2**63)
     stream = Stream(data.train.images, settings.batch, settings.seed, device, data.train.labels, ranks)
     if settings.precision == "auto":
-        settings = _choose_precision(settings, objective, networks, stream, reporter)
+        settings = _choose_precision(settings, objective, networks, stream, callback)
     engine = Engine(objective, networks, stream, settings.precision, compile=settings.compile, graphs=settings.graphs)
     steps = engine.steps = _steps(settings, engine)
-    trained = bind(objective, networks, data.spec)
+    trained = wrap_trained(objective, networks, data.spec)
     # Only now, with all that can be asked wrongly behind us, is there a folder; and only once all have looked at it.
     ranks.agree(True, device)
     resumable = ranks.agree(ranks.leads and folder.open(settings, resume=resume), device)
     try:
         if ranks.agree(folder.finished and folder.model.is_file(), device):
-            reporter.note(f"{folder.path} is finished already; nothing to do")
+            callback.note(f"{folder.path} is finished already; nothing to do")
             tensors, _ = folder.load_model()
             networks.load_state_dict(tensors)
             return trained
         networks.train()
-        cost = fit(settings, folder, engine, reporter, steps, resumable)
+        cost = fit(settings, folder, engine, callback, steps, resumable)
         engine.release()
         networks.eval()
         if not ranks.leads:
@@ -121,11 +122,10 @@ def train(
             "classes": list(data.classes),
         }
         folder.save_model(networks.state_dict(), facts)
-        draw_curves(folder)
-        draw_pictures(folder, trained, data, scorer.extractor)
+        callback.images([*draw_curves(folder), *draw_pictures(folder, trained, data, scorer.extractor)])
         result = record(settings, folder, objective, engine, data.name, scorer.score(trained), cost)
         folder.save_result(result)
-        reporter.finished(result, folder.path)
+        callback.finished(result, folder.path)
         return trained
     except Exception:
         if ranks.leads:
@@ -135,13 +135,21 @@ def train(
         folder.close()
 
 
+def _collect_callbacks(callbacks: Sequence[Callback]) -> CallbackList:
+    contributed, failed = registry().callbacks()
+    found = CallbackList([*callbacks, *contributed])
+    for failure in failed:
+        found.note(str(failure))
+    return found
+
+
 def _choose_precision(
-    settings: RunSettings, objective: Objective, networks: Networks, stream: Stream, reporter: RunCallback
+    settings: RunSettings, objective: Objective, networks: Networks, stream: Stream, callback: Callback
 ) -> RunSettings:
     ratio = bf16_speedup(objective, networks, stream)
     pays = stream.ranks.agree(ratio > MIN_SPEEDUP, stream.device)
     chosen: Literal["bf16", "fp32"] = "bf16" if pays else "fp32"
-    reporter.note(f"precision: {chosen}; steps in bf16 are {ratio:.2f} times as fast as in fp32 here")
+    callback.note(f"precision: {chosen}; steps in bf16 are {ratio:.2f} times as fast as in fp32 here")
     return attrs.evolve(settings, precision=chosen)
 
 

@@ -17,7 +17,7 @@ from zoo.interfaces import Autoencoder, Generator, Networks, Objective
 from zoo.registry import registry
 from zoo.run.run_folder import RunFolder
 
-__all__ = ["TrainedAutoencoder", "TrainedModel", "bind", "load", "make_networks"]
+__all__ = ["TrainedAutoencoder", "TrainedModel", "load", "make_networks", "wrap_trained"]
 
 
 class TrainedModel:
@@ -118,8 +118,12 @@ def make_networks(objective: Objective, data: DataSpec) -> Networks:
     return Networks(objective.networks(data))
 
 
-def bind(objective: Objective, networks: Networks, data: DataSpec) -> TrainedModel:
-    """The handle with the abilities that the model has."""
+def wrap_trained(objective: Objective, networks: Networks, data: DataSpec) -> TrainedModel:
+    """Wrap trained networks in the class that has the abilities of their model.
+
+    Raises:
+        UsageError: If the model is neither a ``Generator`` nor an ``Autoencoder``.
+    """
     if isinstance(objective, Autoencoder):
         return TrainedAutoencoder(objective, networks, data)
     if isinstance(objective, Generator):
@@ -143,4 +147,4 @@ def load(run: str | Path, *, device: str = "cpu") -> TrainedModel:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ZooError(f"{folder.model} does not fit the networks that {facts['model']} now builds: {reason}") from None
-    return bind(objective, networks, data).to(device)
+    return wrap_trained(objective, networks, data).to(device)

@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import torch
 
+from zoo.callbacks import Callback
 from zoo.engine import Engine
 from zoo.errors import ZooError
 from zoo.run import scoring
-from zoo.run.callbacks import RunCallback
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RunSettings
 
@@ -52,7 +52,7 @@ class _Interrupts:
 
 
 def fit(
-    settings: RunSettings, folder: RunFolder, engine: Engine, reporter: RunCallback, steps: int, resumable: bool
+    settings: RunSettings, folder: RunFolder, engine: Engine, callback: Callback, steps: int, resumable: bool
 ) -> dict[str, Any]:
     """Train up to ``steps`` steps, from the folder's checkpoint where ``resumable``; leave metrics and a checkpoint.
 
@@ -73,7 +73,7 @@ def fit(
     if ranks.leads:
         folder.trim_metrics(engine.step_count)
     begin_images, before = engine.images_seen, seconds
-    reporter.started(settings, folder.path, steps * engine.images_per_step, begin_images)
+    callback.started(settings.to_table(), folder.path, steps * engine.images_per_step, begin_images)
     begin = saved = time.perf_counter()
 
     def save() -> None:
@@ -97,21 +97,22 @@ def fit(
             if engine.fallbacks and not told:
                 told = True
                 for what, why in engine.fallbacks.items():
-                    reporter.note(f"{what}: not used, steps stay eager: {why}")
-            terms = None
-            if step % every == 0 or step == steps:
-                norms = engine.gradient_norms()
+                    callback.note(f"{what}: not used, steps stay eager: {why}")
+            epoch = step * engine.batches_per_step / engine.stream.per_epoch
+            logged = step % every == 0 or step == steps
+            if logged:
+                norms = {k.removeprefix("grad/"): v for k, v in engine.gradient_norms().items()}
                 terms = engine.read()
                 seconds = before + time.perf_counter() - begin
                 if ranks.leads:
                     folder.append_metrics(scoring.metrics_line(step, engine.images_seen, seconds, terms, norms))
-            if step % 8 == 0 or terms:
-                epoch = step * engine.batches_per_step / engine.stream.per_epoch
-                reporter.progressed(engine.images_seen, epoch, terms)
+                callback.step_logged(step, engine.images_seen, epoch, terms, norms)
+            if step % 8 == 0 or logged:
+                callback.progressed(engine.images_seen, epoch)
             stop, due = interrupts.asked, time.perf_counter() - saved >= settings.checkpoint_seconds
             if ranks.size > 1:
                 # What needs all of them they do at the same step, when the first says so.
-                stop, due = (bool(terms) and ranks.agree(flag, device) for flag in (stop, due))
+                stop, due = (logged and ranks.agree(flag, device) for flag in (stop, due))
             if due:
                 save()
                 saved = time.perf_counter()
