@@ -22,8 +22,8 @@ from bench_help import Noted, alive, bench, board, facts, finishes, install, pro
 
 from zoo.bench import CellState, Resources, run_grid
 from zoo.bench.cells import End, Job, read_progress
+from zoo.bench.executors.local import LocalExecutor
 from zoo.bench.grid import fill
-from zoo.bench.local import LocalExecutor
 from zoo.errors import UsageError, ZooError
 from zoo.registry import Plugin, Registered, registry
 
@@ -37,8 +37,8 @@ class Kept(LocalExecutor):
     @property
     def workers(self) -> list[int]:
         """The processes at work."""
-        nursery = self._process.pid
-        return [int(p) for p in Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()]
+        server = self._process.pid
+        return [int(p) for p in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
 
 
 @pytest.fixture(scope="module")

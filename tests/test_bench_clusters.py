@@ -14,9 +14,9 @@ from bench_help import Noted, board, facts, finishes, install
 
 from zoo.bench import Resources
 from zoo.bench.cells import read_progress
-from zoo.bench.executors import make
+from zoo.bench.executors import create_executor
+from zoo.bench.executors.local import LocalExecutor
 from zoo.bench.grid import fill
-from zoo.bench.local import LocalExecutor
 from zoo.errors import UsageError
 from zoo.registry import Plugin, Registered, registry
 
@@ -89,7 +89,7 @@ def test_ray_completes_the_grid_although_a_machine_is_lost(tmp_path, toys, local
     cluster, second = two_nodes()
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        executor = make("ray", Resources(threads=1, device="cpu"), tmp_path)
+        executor = create_executor("ray", Resources(threads=1, device="cpu"), tmp_path)
         removed = threading.Event()
 
         class Killer(Noted):
@@ -115,15 +115,15 @@ def test_ray_completes_the_grid_although_a_machine_is_lost(tmp_path, toys, local
 @pytest.mark.slow
 def test_submitit_computes_what_local_does(tmp_path, toys, local, monkeypatch):
     """Its own local executor stands for SLURM here; a job that is killed is begun again from its checkpoint."""
-    monkeypatch.setattr("zoo.bench.on_slurm._LOOK", 0.2)
-    executor = make("submitit", Resources(jobs=2, threads=1, device="cpu"), tmp_path)
+    monkeypatch.setattr("zoo.bench.executors.slurm._LOOK", 0.2)
+    executor = create_executor("submitit", Resources(jobs=2, threads=1, device="cpu"), tmp_path)
     struck: list[int] = []
 
     class Killer(Noted):
         def ticked(self) -> None:
             if not struck and (folders := at_work(tmp_path)):
                 worker = read_progress(folders[0]).pid
-                struck.append(parent(parent(worker)))  # submitit's process: worker, nursery, then that
+                struck.append(parent(parent(worker)))  # submitit's process: worker, server, then that
                 os.kill(struck[0], signal.SIGKILL)
 
     noted = Killer()
@@ -142,6 +142,6 @@ def test_a_missing_extra_is_named_with_its_remedy(tmp_path, monkeypatch):
     for name, package, extra in (("ray", "ray", "ray"), ("submitit", "submitit", "slurm")):
         monkeypatch.setitem(__import__("sys").modules, package, None)
         with pytest.raises(UsageError, match=rf"{package} is not installed; pip install 'latent-zoo\[{extra}\]'"):
-            make(name, Resources(device="cpu"), tmp_path)
+            create_executor(name, Resources(device="cpu"), tmp_path)
     with pytest.raises(UsageError, match="must be one of local, ray, submitit"):
-        make("cloud", Resources(), tmp_path)
+        create_executor("cloud", Resources(), tmp_path)

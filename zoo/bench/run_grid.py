@@ -12,7 +12,7 @@ import attrs
 from zoo import options
 from zoo.bench.bench_protocol import BenchProtocol
 from zoo.bench.cells import Cell
-from zoo.bench.executors import Executor, Resources, make
+from zoo.bench.executors import Executor, Resources, create_executor
 from zoo.bench.grid import GridCallback, fill
 from zoo.bench.grid_status import CellState, CellStatus, GridStatus, cells_of, claim, look
 from zoo.errors import UsageError
@@ -110,7 +110,7 @@ def run_grid(
             {status.cell.dataset: status.cell for status in board.cells if status.state is CellState.WAITING}, data
         )
     environment = {} if data is None else {"ZOO_DATA": data}
-    runner = make(executor, resources, out) if isinstance(executor, str) else executor
+    runner = create_executor(executor, resources, out) if isinstance(executor, str) else executor
     fill(board, runner, watcher, environment=environment, time_limit=time_limit)
     return board
 

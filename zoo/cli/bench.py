@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zoo.bench.executors import EXECUTORS
 from zoo.errors import UsageError, ZooError
 
 __all__ = ["bench"]
@@ -20,7 +21,7 @@ __all__ = ["bench"]
 )
 @click.option(
     "--executor",
-    type=click.Choice(["local", "ray", "submitit"]),
+    type=click.Choice(EXECUTORS),
     default="local",
     show_default=True,
     help="Where: processes of this machine, a Ray cluster, or SLURM.",

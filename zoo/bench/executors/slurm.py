@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 
 from zoo.bench.cells import End, Job
-from zoo.bench.executors import Resources
-from zoo.bench.fork_server import GRACE
-from zoo.bench.local import supervise
+from zoo.bench.executors.base import Resources
+from zoo.bench.executors.fork_server import GRACE
+from zoo.bench.executors.local import run_in_subprocess
 from zoo.bench.machine import cores
 from zoo.errors import UsageError, ZooError
 
@@ -27,7 +27,7 @@ _LONGEST = 24 * 60  # minutes a job may take where nobody set a limit
 class SlurmExecutor:
     """Each job is a task of an array; ``--slurm partition=gpu`` and the like are handed on to the scheduler.
 
-    Arguments:
+    Args:
         resources: what the jobs may use; its options are submitit's parameters without their ``slurm_``.
         out: the benchmark's folder, which all machines reach; submitit keeps its files in ``.submitit`` in it.
 
@@ -62,7 +62,7 @@ class SlurmExecutor:
             self._executor.update_parameters(**{"timeout_min": minutes, **self._parameters})
             with self._executor.batch():
                 tasks = [
-                    self._executor.submit(supervise, attrs.evolve(job, threads=self.threads).to_json())
+                    self._executor.submit(run_in_subprocess, attrs.evolve(job, threads=self.threads).to_json())
                     for _, job in jobs
                 ]
         except (NameError, TypeError, ValueError) as error:

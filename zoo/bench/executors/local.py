@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from zoo.bench.cells import End, Job
-from zoo.bench.executors import Resources
-from zoo.bench.fork_server import GRACE
+from zoo.bench.executors.base import Resources
+from zoo.bench.executors.fork_server import GRACE
 from zoo.bench.machine import cores, gpus
 from zoo.errors import UsageError, ZooError
 
@@ -37,12 +37,12 @@ class _Running:
 
 
 class LocalExecutor:
-    """Processes of this machine, forked from one that has imported everything (see :mod:`zoo.bench.fork_server`).
+    """Processes of this machine, forked by :mod:`zoo.bench.executors.fork_server`.
 
     Threads are set so that the jobs do not fight over the cores. With GPUs, each job sees one, and a GPU is shared by
     as many jobs as its fraction allows.
 
-    Arguments:
+    Args:
         resources: what the jobs may use.
         spawn: start each worker with imports of its own, as on macOS, where a fork may crash.
 
@@ -69,14 +69,14 @@ class LocalExecutor:
         self._control: socket.socket | None = None
         self._unread = b""
         self._failed_starts = 0
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - what a nursery that cannot begin says of it
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - what a server that cannot begin says of it
         self._begin()
 
     def _begin(self) -> None:
         ours, theirs = socket.socketpair()
         path = os.pathsep.join(p for p in sys.path if p)  # workers find the plugins that this process finds
         environment = {**os.environ, **dict.fromkeys(_THREADS, str(self.threads)), "PYTHONPATH": path}
-        command = [sys.executable, "-P", "-m", "zoo.bench.fork_server", *(["--spawn"] if self._spawn else [])]
+        command = [sys.executable, "-P", "-m", "zoo.bench.executors.fork_server", *(["--spawn"] if self._spawn else [])]
         with theirs:
             self._process = subprocess.Popen(
                 command,
@@ -138,7 +138,7 @@ class LocalExecutor:
         return number, End("stopped") if code == 130 else End("killed", f"the process ended with status {code}")
 
     def _buried(self) -> list[tuple[int, End]]:
-        # The nursery is dead, and its workers with it, if not at once: then their cells are busy for a moment more.
+        # The server is dead, and its workers with it, if not at once: then their cells are busy for a moment more.
         lost = [(number, End("killed", "the process that starts the workers died")) for number in self._running]
         self._free += [running.gpu for running in self._running.values()]
         self._running.clear()
@@ -153,7 +153,7 @@ class LocalExecutor:
 
     def _say(self, word: Mapping[str, object]) -> None:
         assert self._control is not None
-        with contextlib.suppress(OSError):  # of a dead nursery, wait() tells
+        with contextlib.suppress(OSError):  # of a dead server, wait() tells
             self._control.sendall(json.dumps(word).encode() + b"\n")
 
     def stop(self) -> None:
@@ -185,7 +185,7 @@ class LocalExecutor:
                 self._process.wait()
 
 
-def supervise(text: str) -> tuple[str, str]:
+def run_in_subprocess(text: str) -> tuple[str, str]:
     """Run one job, as JSON, in a process of its own on this machine; its end's kind and reason.
 
     What Ray and SLURM run on their machines. When the calling process dies, so does the job.

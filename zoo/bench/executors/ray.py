@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 
 from zoo.bench.cells import End, Job
-from zoo.bench.executors import Resources
-from zoo.bench.local import supervise
+from zoo.bench.executors.base import Resources
+from zoo.bench.executors.local import run_in_subprocess
 from zoo.errors import UsageError, ZooError
 
 __all__ = ["RayExecutor"]
@@ -46,7 +46,7 @@ class RayExecutor:
         on_gpu = resources.device == "cuda" or (
             resources.device == "auto" and self._ray.cluster_resources().get("GPU", 0) > 0
         )
-        self._task = self._ray.remote(supervise).options(
+        self._task = self._ray.remote(run_in_subprocess).options(
             num_cpus=self.threads,
             num_gpus=resources.gpu_fraction if on_gpu else 0,
             max_retries=0,  # the grid begins it again, from its checkpoint, as with any executor

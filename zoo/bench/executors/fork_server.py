@@ -1,11 +1,11 @@
-"""``python -m zoo.bench.fork_server``: a process that imports everything once, and forks a fresh worker for every job.
+"""A process that imports everything once and forks a fresh worker for every job.
 
 Importing torch takes seconds, a fork milliseconds; yet each job has a process to itself, so that nothing of one run,
 not its memory, its random state nor its crash, reaches the next. It says and hears lines of JSON on its standard input,
 a socket, and lives and dies with the driver at the other end: when that is gone, so are the workers.
 
-    driver → nursery    {"start": ID, "job": JOB} · {"signal": ID, "number": N}
-    nursery → driver    {"ended": ID, "status": WAIT STATUS, "end": END or null}
+    driver → server    {"start": ID, "job": JOB} · {"signal": ID, "number": N}
+    server → driver    {"ended": ID, "status": WAIT STATUS, "end": END or null}
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class _ForkServer:
 
 
 def _child(job: str, writing: int, control: socket.socket) -> None:
-    # From here on another process: whatever happens, it must not return into the nursery's loop.
+    # From here on another process: whatever happens, it must not return into the server's loop.
     status = 70
     try:
         os.setpgid(0, 0)  # a Ctrl-C at the terminal is the driver's to hand on
