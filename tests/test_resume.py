@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -91,7 +92,7 @@ class Trap:
         around(zoo.run.run_folder.RunFolder, "append_metrics", "metrics")
 
         # Every file goes through these three: made under another name, filled and synced, renamed.
-        make, fill, sync, rename = (zoo.run.run_folder.tempfile.mkstemp, os.fdopen, os.fsync, os.replace)
+        make, fill, sync, rename = (tempfile.mkstemp, os.fdopen, os.fsync, os.replace)
         writing = [""]
 
         def mkstemp(**kwargs: Any) -> tuple[int, str]:
@@ -128,7 +129,7 @@ class Trap:
             rename(source, target)
             passing(f"renamed {Path(target).name}")
 
-        zoo.run.run_folder.tempfile.mkstemp, os.fdopen, os.fsync, os.replace = mkstemp, Half, fsync, replace
+        tempfile.mkstemp, os.fdopen, os.fsync, os.replace = mkstemp, Half, fsync, replace
 
 
 # In the parent

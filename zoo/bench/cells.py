@@ -144,8 +144,9 @@ class Cell:
 
 def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: str, attempts: int) -> None:
     """Write ``failed.json``: what broke, how, and under which settings."""
+    from zoo.files import write_atomically
     from zoo.run.result import plugin_of, protocol_of, public_settings
-    from zoo.run.run_folder import RunFolder, write_atomically
+    from zoo.run.run_folder import RunFolder
 
     given: Mapping[str, Any] = {k: v for k, v in settings.items() if k not in ("model", "protocol", "data_dir")}
     with contextlib.suppress(ZooError):  # where the run got so far, what it resolved to is there

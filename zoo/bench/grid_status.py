@@ -119,7 +119,7 @@ def claim(out: Path, protocol: BenchProtocol) -> None:
     Raises:
         UsageError: where the folder belongs to another protocol.
     """
-    from zoo.run.run_folder import write_atomically
+    from zoo.files import write_atomically
 
     path = out / "protocol.toml"
     # Another call may be making the folder at this moment: what it has there already is not somebody else's, and its

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from zoo.bench.cells import FAILED, LOCK, LOG, PROGRESS, RESULT, End, Job, write_failure
 from zoo.callbacks import Callback
 from zoo.errors import ZooError
+from zoo.files import open_atomic
 
 __all__ = ["main", "run_job"]
 
@@ -60,7 +61,7 @@ def run_job(job: Job) -> End:
 
 
 def _open_log(path: Path) -> None:
-    handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o644)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(handle, 1)
@@ -178,10 +179,8 @@ class _Report(Callback):
     def _write(self, images: int, phase: str) -> None:
         # Not synced, and no harm if it fails: it is for the eye.
         text = json.dumps({"images": images, "total": self._total, "phase": phase, "pid": os.getpid()})
-        with contextlib.suppress(OSError):
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.path)
+        with contextlib.suppress(OSError), open_atomic(self.path, sync=False) as file:
+            file.write(text.encode())
 
 
 def main() -> None:

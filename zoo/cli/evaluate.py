@@ -171,8 +171,8 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
     import torch
 
     import zoo
+    from zoo.files import write_atomically
     from zoo.run.image_grids import save_pairs
-    from zoo.run.run_folder import write_atomically
     from zoo.run.scoring import as_json
 
     content = {

@@ -133,7 +133,7 @@ def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
 
     import numpy as np
 
-    from zoo.run.run_folder import write_atomically
+    from zoo.files import write_atomically
 
     target = out or run / "codes.npz"
     if target.suffix != ".npz":
@@ -205,8 +205,8 @@ def _write_images(images: Tensor, target: Path) -> None:
     import numpy as np
     from PIL import Image
 
+    from zoo.files import write_atomically
     from zoo.run.image_grids import save_grid
-    from zoo.run.run_folder import write_atomically
     from zoo.run.trained import as_files
 
     _folder_of(target)

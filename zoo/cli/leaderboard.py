@@ -41,8 +41,12 @@ def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | Non
     if out is None:
         click.echo(text, nl=False)
         return
-    from zoo.leaderboard.output import write
+    from zoo.files import write_atomically
 
-    write(out, text.encode())
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZooError(f"cannot write {out}: {error.strerror or error}") from None
+    write_atomically(out, text.encode())
     others = f", {len(board.left_out):,} left out" if board.left_out else ""
     click.echo(f"wrote {out}: {board.results:,} results in {len(board.groups):,} tables{others}")

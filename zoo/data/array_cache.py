@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.spec import DataWarning
+from zoo.files import open_atomic
 
 __all__ = ["cache_dir", "load_arrays", "save_arrays"]
 
@@ -44,14 +44,8 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Store arrays at `path` as .npz, whole or not at all; warns `DataWarning` where that is impossible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **dict(arrays))  # type: ignore[arg-type]
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with open_atomic(path, sync=False) as file:
+            np.savez(file, **dict(arrays))  # type: ignore[arg-type]
     except OSError as error:
         warnings.warn(
             f"decoded images are not cached, {error}; set ZOO_CACHE to a directory that can be written.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.evaluation.extractors import Extractor, sha256_of
+from zoo.files import open_atomic
 
 __all__ = ["Inception"]
 
@@ -122,25 +122,17 @@ def _remedy(problem: str) -> str:
 
 def _download(target: Path) -> Path:
     """Fetch the weights to ``target``, which appears whole and checked or not at all."""
-    part: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256()
-        with urllib.request.urlopen(URL, timeout=_TIMEOUT_S) as source:
-            handle, name = tempfile.mkstemp(dir=target.parent, prefix=FILE, suffix=".part")
-            part = Path(name)
-            with os.fdopen(handle, "wb") as file:
-                while block := source.read(1 << 20):
-                    digest.update(block)
-                    file.write(block)
-        if digest.hexdigest() != DIGEST:
-            raise ZooError(_remedy(f"{URL} gave a file with SHA-256 {digest.hexdigest()}"))
-        part.replace(target)
+        with urllib.request.urlopen(URL, timeout=_TIMEOUT_S) as source, open_atomic(target, sync=False) as file:
+            while block := source.read(1 << 20):
+                digest.update(block)
+                file.write(block)
+            if digest.hexdigest() != DIGEST:
+                raise ZooError(_remedy(f"{URL} gave a file with SHA-256 {digest.hexdigest()}"))
     except OSError as error:  # urllib's errors and timeouts are OSErrors
         raise ZooError(_remedy(f"{FILE} could not be downloaded ({error})")) from None
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
     return target
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from zoo.evaluation.extractors import Extractor
 from zoo.evaluation.protocol import versions
+from zoo.files import open_atomic
 
 __all__ = ["Kind", "cached", "key_of"]
 
@@ -95,17 +94,10 @@ def _read(path: Path, key: str, kinds: Mapping[str, Kind]) -> dict[str, Tensor] 
 
 def _write(path: Path, key: str, tensors: dict[str, Tensor]) -> None:
     """Write beside ``path`` and rename: another process sees the whole file or none."""
-    part: Path | None = None
     try:
         data = save(tensors, metadata={"key": key, "sha256": _sum(tensors)})
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        part = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        with open_atomic(path, sync=False) as file:
             file.write(data)
-        part.replace(path)
     except OSError as error:
-        warnings.warn(f"reference statistics are not cached: {path.parent}: {error.strerror}", stacklevel=4)
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
+        warnings.warn(f"reference statistics are not cached: {path.parent}: {error.strerror or error}", stacklevel=4)

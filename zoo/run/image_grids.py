@@ -12,8 +12,9 @@ from torch import Tensor
 
 from zoo.data import Dataset, from_uint8, to_uint8
 from zoo.evaluation.extractors import Classifier, Extractor
+from zoo.files import write_atomically
 from zoo.metrics.distances import nearest
-from zoo.run.run_folder import RunFolder, write_atomically
+from zoo.run.run_folder import RunFolder
 from zoo.run.trained import TrainedAutoencoder, TrainedModel, as_files
 
 if TYPE_CHECKING:

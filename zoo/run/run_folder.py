@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -16,42 +14,13 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
+from zoo.files import is_temporary, refuse_special, write_atomically
 from zoo.run.settings import RunSettings, differences
 
-__all__ = ["OURS", "RunFolder", "write_atomically"]
+__all__ = ["OURS", "RunFolder"]
 
 OURS = (".lock", ".bench.lock", ".progress.json", ".progress.tmp", "log.txt", "failed.json")
 """What may lie in a folder before it is a run's: locks, and what ``zoo bench`` keeps of a run that broke at once."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either the old one or the whole new one, whenever the machine stops."""
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
-        _keep_name(path.parent)
-    except OSError as error:
-        raise ZooError(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _keep_name(folder: Path) -> None:
-    # A rename survives a power cut once its folder is on disk; not every file system lets one ask for that.
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 class RunFolder:
@@ -89,6 +58,7 @@ class RunFolder:
         self._refuse_if_foreign()
         try:
             self._made = not self.path.is_dir()
+            self._refuse_links()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / ".lock")
             self._lock.acquire(timeout=0)
@@ -106,6 +76,17 @@ class RunFolder:
                 self.discard_if_bare()
             self.close()
             raise
+
+    def _refuse_links(self) -> None:
+        # A run folder may come from somebody else: nothing in it may lead a write to another place.
+        names = (*OURS, "config.toml", "result.json", "metrics.jsonl", "model.safetensors", "checkpoint")
+        for file in (*(self.path / name for name in names), self.checkpoint):
+            if file.is_symlink():
+                raise UsageError(
+                    f"out: {file} is a symbolic link; replace it by the file itself, or choose another --out"
+                )
+            if file.name != "checkpoint":
+                refuse_special(file)
 
     def refuse_if_taken(self) -> None:
         """Raise a :class:`UsageError` where the folder holds a run already."""
@@ -214,6 +195,7 @@ class RunFolder:
     def append_metrics(self, line: str) -> None:
         """Add a line to ``metrics.jsonl``."""
         try:
+            refuse_special(self.metrics)
             with self.metrics.open("a", encoding="utf-8") as log:
                 log.write(line)
         except OSError as error:
@@ -237,7 +219,7 @@ class RunFolder:
 
 
 def _is_leftover(name: str) -> bool:
-    return name.startswith((".config.toml.", ".failed.json.")) and name.endswith(".tmp")
+    return any(is_temporary(name, target) for target in ("config.toml", "failed.json", ".progress.json"))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
