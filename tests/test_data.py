@@ -469,6 +469,18 @@ def test_a_flat_folder_keeps_the_pixels_and_names_no_path(photos):
     assert folder.epochs == 200
 
 
+@pytest.mark.parametrize(("count", "least"), [(2, 1), (4, 2), (12, 3), (30, 7), (60, 10)])
+def test_a_small_folder_has_enough_test_images(count, least):
+    """Whatever the names: by the hash alone, one of twelve images is often none or one."""
+    from zoo.data.listing import share
+
+    for prefix in "abcdefgh":
+        test = share([f"{prefix}{i}.png" for i in range(count)])
+        assert least <= sum(test) < count
+        large = share([f"{prefix}{i}.png" for i in range(1000)])
+        assert [share([f"{prefix}{i}.png" for i in range(2000)])[:1000]] == [large], "files added later move no other"
+
+
 def test_class_folders_become_labels_and_may_have_any_name(photos):
     for seed, name in enumerate(["Katze", "犬", "été 2"]):
         for n in range(4):

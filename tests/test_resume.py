@@ -42,6 +42,8 @@ def child(argv: list[str], log: Path, cache: str, trap: Trap | None, file_size: 
     from zoo.cli import main
 
     importlib.import_module("zoo.run.train").draw_curves = lambda folder: []  # type: ignore[attr-defined]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
     if trap is not None:
         trap.set()
     if file_size is not None:
@@ -306,17 +308,19 @@ def test_killed_between_players(trap, tmp_path, launcher, undisturbed):
         Trap("after update", 25, signal.SIGINT),  # in the middle of a step: it is played to its end
         Trap("after metrics", 9, signal.SIGINT),
         Trap("after metrics", 20, signal.SIGINT),  # after the last step
+        Trap("after update", 25, signal.SIGTERM),
+        Trap("after metrics", 9, signal.SIGHUP),
     ],
-    ids=["within a step", "between steps", "after the last step"],
+    ids=["within a step", "between steps", "after the last step", "SIGTERM", "SIGHUP"],
 )
 def test_interrupted(trap, tmp_path, launcher, undisturbed):
-    """Ctrl-C: status 130, a line that tells how to go on, a checkpoint of that moment, and the same bits in the end."""
+    """Status 128 + the signal, one line with the command that resumes, a checkpoint, and the same bits in the end."""
     reference, out = undisturbed(VAEGAN), tmp_path / "run"
-    assert launcher.run([*VAEGAN, *ONLY_AT_THE_END], out, trap) == 130
+    assert launcher.run([*VAEGAN, *ONLY_AT_THE_END], out, trap) == 128 + trap.signal
     error = launcher.said(out).strip()
     assert "\n" not in error
     assert error.startswith("zoo: error: interrupted")
-    assert "--resume" in error
+    assert f"zoo run --resume --out {out}" in error
     logged = len(metrics_of(out))
     assert logged == {25: 9, 9: 9, 20: 20}[trap.count]  # 3 updates a step; a line each
     shutil.copy(out / "metrics.jsonl", tmp_path / "before.jsonl")
@@ -326,11 +330,19 @@ def test_interrupted(trap, tmp_path, launcher, undisturbed):
     assert_same(out, reference)
 
 
-@pytest.mark.parametrize("trap", [Trap("after update", 25, signal.SIGINT, 2), Trap("before scoring", 1, signal.SIGINT)])
+@pytest.mark.parametrize(
+    "trap",
+    [
+        Trap("after update", 25, signal.SIGINT, 2),
+        Trap("before scoring", 1, signal.SIGINT),
+        Trap("after update", 25, signal.SIGTERM, 2),
+        Trap("before scoring", 1, signal.SIGTERM),
+    ],
+)
 def test_interrupted_at_once(trap, tmp_path, launcher, undisturbed):
     """A second Ctrl-C does not wait for the step, nor does the first one while a run is scored; both lose nothing."""
     reference, out = undisturbed(VAEGAN), tmp_path / "run"
-    assert launcher.run([*VAEGAN, *EVERY_STEP], out, trap) == 130
+    assert launcher.run([*VAEGAN, *EVERY_STEP], out, trap) == 128 + trap.signal
     assert not (out / "result.json").exists()
     assert not [p for p in out.rglob("*") if p.name.endswith(".tmp")]
     assert launcher.run([*VAEGAN, "--resume"], out) == 0, launcher.said(out)

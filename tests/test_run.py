@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +270,131 @@ def test_damaged_checkpoint(unfinished, damage):
     file.unlink()
     zoo.train(out=unfinished, resume=True)
     assert (unfinished / "result.json").is_file()
+
+
+# Checkpoints and weights of other runs
+
+
+def without_identity(run: Path) -> None:
+    """Replace the facts of the checkpoint by those that zoo 0.1.0 wrote."""
+    folder = RunFolder(run)
+    tensors, facts = folder.load_checkpoint()
+    folder.save_checkpoint(tensors, {"seconds": facts["seconds"], "steps": facts["steps"]})
+
+
+def refuses_to_resume(run: Path, words: str) -> None:
+    """One line, and nothing in the folder changes."""
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(zoo.UsageError, match=words) as error:
+        zoo.train(out=run, resume=True)
+    assert "\n" not in str(error.value)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seed = 3", "seed = 4", "resume: .*seed 3, here 4; restore config.toml"),
+        ("epochs = 2", "epochs = 3", "epochs 2, here 3"),
+        ('model = "vae"', 'model = "beta-vae"', "model 'vae', here 'beta-vae'"),
+        ("lr = 0.001", "lr = 0.002", "lr 0.001, here 0.002"),
+    ],
+)
+def test_resume_refuses_an_edited_config(unfinished, old, new, words):
+    config = unfinished / "config.toml"
+    text = config.read_text()
+    assert text.count(old) == 1
+    config.write_text(text.replace(old, new))
+    refuses_to_resume(unfinished, words)
+
+
+def test_resume_refuses_the_checkpoint_of_another_run(unfinished, tmp_path):
+    """Of the same shapes, so that nothing else tells the two apart."""
+    other = tmp_path / "other"
+    zoo.train("vae", out=other, epochs=1, seed=9, extractor="none", **SMALL)
+    place = Path("checkpoint", "state.safetensors")
+    (unfinished / place).write_bytes((other / place).read_bytes())
+    refuses_to_resume(unfinished, "epochs 1, here 2; seed 9, here 3")
+
+
+def test_a_checkpoint_that_does_not_fit_is_one_line(unfinished, tmp_path):
+    other = tmp_path / "other"
+    zoo.train("vae", out=other, epochs=1, extractor="none", family="mlp", width=5)
+    without_identity(other)
+    place = Path("checkpoint", "state.safetensors")
+    (unfinished / place).write_bytes((other / place).read_bytes())
+    with pytest.raises(zoo.ZooError, match=r"does not fit this run: .*delete it") as error:
+        zoo.train(out=unfinished, resume=True)
+    assert "\n" not in str(error.value)
+
+
+def test_resume_refuses_changed_images(runs, tmp_path):
+    pictures, out = tmp_path / "pictures", tmp_path / "run"
+    shutil.copytree(runs / "pictures", pictures)
+    given = {"dataset": f"folder:{pictures}", "batch": 8, "extractor": "none", **SMALL}
+    with pytest.raises(zoo.ZooError, match="stopped"):
+        zoo.train("vae", out=out, epochs=2, checkpoint_seconds=0.0, callbacks=[StopAt(16)], **given)
+    shutil.copy(pictures / "1.png", pictures / "0.png")
+    refuses_to_resume(out, "images of folder:pictures have changed")
+    shutil.copy(runs / "pictures" / "0.png", pictures / "0.png")
+    zoo.train(out=out, resume=True)
+
+
+def test_resume_of_a_checkpoint_of_0_1_0(unfinished, tmp_path):
+    """It does not name its run, and resumes to the same bits."""
+    without_identity(unfinished)
+    zoo.train(out=unfinished, resume=True)
+    zoo.train("vae", out=tmp_path / "whole", epochs=2, seed=3, **SMALL)
+    assert weights(unfinished) == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_weights_of_another_model_are_refused(runs, tmp_path, cli, finished):
+    """By ``load``, ``sample``, ``eval`` and ``--resume`` alike."""
+    run = tmp_path / "run"
+    shutil.copytree(runs / "vae", run)
+    zoo.train("beta-vae", out=tmp_path / "other", epochs=0, extractor="none", **SMALL)
+    shutil.copy(tmp_path / "other" / "model.safetensors", run)
+    if not finished:
+        (run / "result.json").unlink()
+    with pytest.raises(zoo.ZooError, match=r"another run than config\.toml: model 'beta-vae', not 'vae'"):
+        zoo.load(run)
+    cli("sample", run, "-n", 4).refused(1, "another run than config.toml")
+    cli("eval", run, "--metrics", "quick").refused(1, "another run than config.toml")
+    assert not (run / "grid.png").exists()
+
+
+def test_weights_of_another_seed_are_refused(runs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs / "vae", run)
+    zoo.train("vae", out=tmp_path / "other", epochs=1, seed=1, extractor="none", **SMALL)
+    shutil.copy(tmp_path / "other" / "model.safetensors", run)
+    for use in (zoo.load, lambda out: zoo.train(out=out, resume=True)):
+        with pytest.raises(zoo.ZooError, match=r"another run than result\.json"):
+            use(run)
+
+
+# The amount of training
+
+
+def test_epochs_are_rounded_once(tmp_path):
+    """5 epochs of 3 batches are 3 steps of 5 batches, not 5 times none."""
+    small = {"extractor": "none", "width": 2, "family": "mlp"}
+    zoo.train("wgan-gp", out=tmp_path / "run", epochs=5, batch=400, n_critic=5, **small)
+    assert strict_json((tmp_path / "run" / "result.json").read_text())["cost"]["images_seen"] == 15 * 400
+    with pytest.raises(zoo.UsageError, match=r"draws 5 batches per step, and 1 epochs have 3"):
+        zoo.train("wgan-gp", out=tmp_path / "short", epochs=1, batch=400, n_critic=5, **small)
+
+
+def test_too_few_images_to_score_are_refused_before_training(runs, tmp_path):
+    for n, split in enumerate(("train", "train", "train", "train", "test")):
+        (tmp_path / "few" / split).mkdir(parents=True, exist_ok=True)
+        shutil.copy(runs / "pictures" / f"{n}.png", tmp_path / "few" / split)
+    given = {"dataset": f"folder:{tmp_path / 'few'}", "out": tmp_path / "run", "epochs": 1, "batch": 2, **SMALL}
+    with pytest.raises(zoo.UsageError, match=r"folder:few has 4 training and 1 test images; .*--extractor none"):
+        zoo.train("vae", extractor="classifier", **given)
+    assert not (tmp_path / "run").exists()
+    zoo.train("vae", extractor="none", **given)
 
 
 # What goes wrong

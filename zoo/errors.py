@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+import signal
 from collections.abc import Iterable
+from pathlib import Path
 
-__all__ = ["UnsupportedError", "UsageError", "ZooError", "unknown_name"]
+__all__ = ["Interrupted", "UnsupportedError", "UsageError", "ZooError", "unknown_name"]
 
 
 class ZooError(Exception):
@@ -25,6 +28,33 @@ class UnsupportedError(UsageError):
 
     Whoever built them by the family's name adds that name and the images' shape.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal stopped a run. The command line exits with status 128 + the number of the signal, as a shell reports it.
+
+    Args:
+        signal_number: The signal: SIGINT, SIGTERM or SIGHUP.
+
+    Attributes:
+        folder: The run folder; None if there is nothing to resume.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal = signal.Signals(signal_number)
+        self.folder: Path | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
+        return 128 + self.signal
+
+    def __str__(self) -> str:
+        text = "interrupted" if self.signal == signal.SIGINT else f"interrupted by {self.signal.name}"
+        if self.folder is None:
+            return f"{text} before the run began"
+        return f"{text}; {shlex.join(['zoo', 'run', '--resume', '--out', str(self.folder)])} continues the run"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

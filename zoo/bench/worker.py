@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from zoo.bench.cells import FAILED, LOCK, LOG, PROGRESS, RESULT, End, Job, write_failure
 from zoo.callbacks import Callback
-from zoo.errors import ZooError
+from zoo.errors import Interrupted, ZooError
 from zoo.files import open_atomic
 
 __all__ = ["main", "run_job"]
@@ -84,8 +84,10 @@ def _attempt(job: Job, folder: Path) -> End:
         (folder / FAILED).unlink(missing_ok=True)
         _say("done")
         return End("done")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _say("stopped; the next attempt goes on from the checkpoint")
+        if isinstance(error, Interrupted) and error.signal != signal.SIGINT:
+            return End("killed", f"killed by {error.signal.name}")
         return End("stopped")
     except BaseException as error:  # a plugin may raise anything, SystemExit included
         return _broke(job, folder, error)

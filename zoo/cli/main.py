@@ -18,7 +18,7 @@ from zoo.cli.group import ZooGroup
 from zoo.cli.leaderboard import leaderboard
 from zoo.cli.new import new
 from zoo.cli.run import RunGroup
-from zoo.errors import ZooError
+from zoo.errors import Interrupted, ZooError
 
 __all__ = ["main"]
 
@@ -77,8 +77,11 @@ def main(args: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         where = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
         _fail(f"{error.format_message()}{where}", 2 if isinstance(error, click.UsageError) else 1)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; a run that was under way continues with --resume", 130)
+    except (click.Abort, KeyboardInterrupt) as error:
+        stopped = error.__cause__ if isinstance(error, click.Abort) else error  # click turns the one into the other
+        if isinstance(stopped, Interrupted):
+            _fail(str(stopped), stopped.exit_status)
+        _fail("interrupted", 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

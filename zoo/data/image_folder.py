@@ -40,7 +40,8 @@ class _Decoded:
 def open_folder(path: str | Path, options: DataOptions) -> Dataset:
     """Images of one's own: flat in a folder, in class folders, or either of these under `train` and `test`.
 
-    - Without a test folder, a tenth of the images is set aside by the hash of their relative paths.
+    - Without a test folder, the hash of their relative paths sets a tenth of the images aside, of fewer than 100
+      at least a quarter, up to 10.
     - Size: `image_size`; else the size that all images share, if neither side exceeds 128 pixels; else 64×64.
     - Channels: `channels`; else 1 if every image is gray, else 3.
     - Files that cannot be decoded are named in a `DataWarning` and left out.

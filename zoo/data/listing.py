@@ -103,7 +103,9 @@ def _children(root: Path, folder: Path) -> tuple[list[Path], list[Path]]:
 def share(paths: Sequence[str], fraction: float = 0.1) -> list[bool]:
     """Which paths fall to the test split: those whose hash lies in the lowest `fraction` of its range.
 
-    Each path is decided by itself, so that files added later move no other. Both splits get at least one.
+    In a large folder each path is decided by itself, so that files added later move no other. A small one has at least
+    a quarter of its paths, up to 10, in the test split: those with the lowest hashes. Scores need 2 images of
+    each split; 3 paths or fewer give one test image.
     Accented names count the same in either Unicode form, composed as on Linux or decomposed as on macOS.
 
     >>> share(["a.png", "b.png"])
@@ -113,9 +115,9 @@ def share(paths: Sequence[str], fraction: float = 0.1) -> list[bool]:
     for path in paths:
         name = unicodedata.normalize("NFC", path).encode("utf-8", "surrogateescape")
         ranks.append(int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64)
-    test = [rank < fraction for rank in ranks]
-    if not any(test):
-        test[ranks.index(min(ranks))] = True
+    least = 1 if len(paths) < 4 else min(10, max(2, len(paths) // 4))
+    highest = sorted(ranks)[least - 1]
+    test = [rank < fraction or rank <= highest for rank in ranks]
     if all(test):
         test[ranks.index(max(ranks))] = False
     return test

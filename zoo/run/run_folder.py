@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
+from zoo.evaluation.extractors import sha256_of
 from zoo.files import is_temporary, refuse_special, write_atomically
 from zoo.run.settings import RunSettings, differences
 
@@ -159,6 +160,15 @@ class RunFolder:
             raise ZooError(f"{self.checkpoint} is no checkpoint of a run; delete it, and --resume begins anew")
         return tensors, json.loads(metadata["facts"])
 
+    def checkpoint_facts(self) -> dict[str, Any]:
+        """The facts of the last checkpoint, without its tensors; empty if it cannot be read."""
+        try:
+            with safetensors.safe_open(self.checkpoint, framework="pt") as file:
+                facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+        except (OSError, safetensors.SafetensorError, ValueError):
+            return {}  # :meth:`load_checkpoint` says why
+        return facts if isinstance(facts, dict) else {}
+
     def save_model(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write the trained networks, with what rebuilding them needs."""
         content = safetensors.torch.save(
@@ -179,7 +189,23 @@ class RunFolder:
         tensors, metadata = _read(self.model)
         if "zoo" not in metadata:
             raise ZooError(f"{self.model} cannot be read: it does not say which model it is")
-        return tensors, json.loads(metadata["zoo"])
+        facts = json.loads(metadata["zoo"])
+        self._refuse_foreign_model(facts)
+        return tensors, facts
+
+    def _refuse_foreign_model(self, facts: Mapping[str, Any]) -> None:
+        if self.config.is_file():
+            there = self.settings()
+            stored = {"model": facts["model"], **facts["options"]}
+            wanted = {"model": there.model, **there.options}
+            changed = [
+                f"{k} {stored[k]!r}, not {wanted[k]!r}" for k in stored if k in wanted and stored[k] != wanted[k]
+            ]
+            if changed:
+                raise ZooError(f"{self.model} is of another run than config.toml: {'; '.join(changed)}")
+        digest = self.load_result().get("weights_sha256") if self.finished else None
+        if digest is not None and sha256_of(self.model) != digest:
+            raise ZooError(f"{self.model} is of another run than result.json: its SHA-256 is not weights_sha256")
 
     def save_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``; its presence means that the run is done."""

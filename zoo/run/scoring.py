@@ -96,6 +96,11 @@ class Scorer:
         self.data = data
         self.settings = attrs.evolve(settings or EvaluationSettings(), metrics=registered_metrics())
         self.extractor = choose_extractor(extractor, data.shape[0], note)
+        if self.extractor is not None and min(len(data.train), len(data.test)) < 2:
+            raise UsageError(
+                f"dataset: {data.name} has {len(data.train)} training and {len(data.test)} test images; scores need "
+                "two of each, so add images or use --extractor none"
+            )
 
     def evaluate(self, trained: TrainedModel) -> Scores:
         """The scores of a trained model, on the device that it is on.

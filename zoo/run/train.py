@@ -13,14 +13,17 @@ from zoo import options
 from zoo.callbacks import Callback, CallbackList
 from zoo.data import DataOptions, Dataset, load_dataset
 from zoo.engine import MIN_SPEEDUP, Engine, Ranks, Stream, bf16_speedup
-from zoo.errors import UsageError, ZooError
+from zoo.errors import Interrupted, UsageError, ZooError
 from zoo.evaluation import EvaluationSettings
 from zoo.interfaces import Networks, Objective
 from zoo.registry import registry
 from zoo.run import scoring
+from zoo.run.identity import describe_run, refuse_other_run
 from zoo.run.image_grids import draw_curves, draw_pictures
+from zoo.run.interrupts import Interrupts
 from zoo.run.resolve import resolve
 from zoo.run.result import record
+from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RunSettings, parse_size
 from zoo.run.trained import TrainedModel, make_networks, wrap_trained
 from zoo.run.training_loop import fit
@@ -83,6 +86,22 @@ def train(
         out=Path(out) if out else None,
         resume=resume,
     )
+    with Interrupts() as interrupts:
+        try:
+            return _run(settings, folder, ranks, callback, interrupts, resume)
+        except Interrupted as error:
+            error.folder = folder.path if folder.config.is_file() else None
+            raise
+
+
+def _run(
+    settings: RunSettings,
+    folder: RunFolder,
+    ranks: Ranks,
+    callback: CallbackList,
+    interrupts: Interrupts,
+    resume: bool,
+) -> TrainedModel:
     objective: Objective = options.build(registry().model(settings.model), settings.options)
     device = ranks.device(choose_device(settings.device))
     data = load_data(settings)
@@ -103,13 +122,24 @@ def train(
     ranks.agree(True, device)
     resumable = ranks.agree(ranks.leads and folder.open(settings, resume=resume), device)
     try:
+        if ranks.leads:
+            refuse_other_run(folder, settings, data)
         if ranks.agree(folder.finished and folder.model.is_file(), device):
             callback.note(f"{folder.path} is finished already; nothing to do")
             tensors, _ = folder.load_model()
             networks.load_state_dict(tensors)
             return trained
         networks.train()
-        cost = fit(settings, folder, engine, callback, steps, resumable)
+        cost = fit(
+            settings,
+            folder,
+            engine,
+            callback,
+            steps,
+            identity=describe_run(settings, data) if ranks.leads else {},
+            resumable=resumable,
+            interrupts=interrupts,
+        )
         engine.release()
         networks.eval()
         if not ranks.leads:
@@ -156,10 +186,10 @@ def _choose_precision(
 def _steps(settings: RunSettings, engine: Engine) -> int:
     if settings.images is not None:
         return max(1, settings.images // engine.images_per_step)
-    per_epoch = engine.stream.per_epoch // engine.batches_per_step
-    if per_epoch < 1:
+    batches = engine.stream.per_epoch * (settings.epochs or 0)
+    if settings.epochs and batches < engine.batches_per_step:
         raise UsageError(
-            f"batch: {settings.batch} is not allowed; {settings.model} draws {engine.batches_per_step} batches a "
-            "step, more than the data set holds"
+            f"batch: {settings.batch} is not allowed; {settings.model} draws {engine.batches_per_step} batches per "
+            f"step, and {settings.epochs} epochs have {batches}; use a smaller batch or more epochs"
         )
-    return per_epoch * (settings.epochs or 0)
+    return batches // engine.batches_per_step

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from zoo.callbacks import Callback
 from zoo.engine import Engine
 from zoo.errors import ZooError
 from zoo.run import scoring
+from zoo.run.interrupts import Interrupts
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RunSettings
 
@@ -22,53 +22,48 @@ LOGGED_LINES = 200
 """Lines of metrics.jsonl in a run, about."""
 
 
-class _Interrupts:
-    """Ctrl-C as a request, granted between two steps: within one, some networks have moved and others have not.
-
-    A second Ctrl-C does not wait. Without the main thread, or with a handler of the caller's own, nothing is changed.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._ours = False
-
-    def __enter__(self) -> Self:
-        main = threading.current_thread() is threading.main_thread()
-        self._ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self._ours:
-            signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self.asked and kind is None:
-            raise KeyboardInterrupt
-
-    def _ask(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
 def fit(
-    settings: RunSettings, folder: RunFolder, engine: Engine, callback: Callback, steps: int, resumable: bool
+    settings: RunSettings,
+    folder: RunFolder,
+    engine: Engine,
+    callback: Callback,
+    steps: int,
+    *,
+    identity: Mapping[str, Any],
+    resumable: bool,
+    interrupts: Interrupts,
 ) -> dict[str, Any]:
-    """Train up to ``steps`` steps, from the folder's checkpoint where ``resumable``; leave metrics and a checkpoint.
+    """Train for ``steps`` steps, from the checkpoint if ``resumable``; write metrics and checkpoints.
+
+    Args:
+        settings: Settings of the run.
+        folder: The run folder, open.
+        engine: The engine, before its first step.
+        callback: Called with the progress.
+        steps: Number of steps of the whole run.
+        identity: Facts by which a checkpoint names its run.
+        resumable: Whether the folder has a checkpoint to start from.
+        interrupts: Signals, which stop the run after the current step.
 
     Returns:
-        What it cost: seconds, images, images a second, and how the steps ran.
+        The cost: seconds, images, images per second, and the mode of the steps.
 
     Raises:
-        ZooError: where a term or a weight is no longer finite, or the disk is full.
-        KeyboardInterrupt: after the step in which it was asked for, with all of it saved.
+        ZooError: If a term or a weight is no longer finite, the checkpoint does not fit, or the disk is full.
+        Interrupted: After the step in which a signal arrived, with a checkpoint of it.
     """
     every = max(1, steps // LOGGED_LINES)
     ranks, device = engine.ranks, engine.stream.device
     seconds = 0.0
     if resumable:
         tensors, facts = folder.load_checkpoint()
-        engine.load_state(tensors)
+        try:
+            engine.load_state(tensors)
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ZooError(
+                f"{folder.checkpoint} does not fit this run: {reason}; delete it, and --resume begins anew"
+            ) from None
         seconds = facts["seconds"]
     if ranks.leads:
         folder.trim_metrics(engine.step_count)
@@ -87,9 +82,9 @@ def fit(
                 )
         elapsed = before + time.perf_counter() - begin
         if ranks.leads:
-            folder.save_checkpoint(state, {"seconds": elapsed, "steps": steps})
+            folder.save_checkpoint(state, {"seconds": elapsed, "steps": steps, **identity})
 
-    with _Interrupts() as interrupts:
+    with interrupts.deferred():
         stop, told = False, False
         while engine.step_count < steps and not stop:
             engine.step()
@@ -109,7 +104,7 @@ def fit(
                 callback.step_logged(step, engine.images_seen, epoch, terms, norms)
             if step % 8 == 0 or logged:
                 callback.progressed(engine.images_seen, epoch)
-            stop, due = interrupts.asked, time.perf_counter() - saved >= settings.checkpoint_seconds
+            stop, due = interrupts.received is not None, time.perf_counter() - saved >= settings.checkpoint_seconds
             if ranks.size > 1:
                 # What needs all of them they do at the same step, when the first says so.
                 stop, due = (logged and ranks.agree(flag, device) for flag in (stop, due))
