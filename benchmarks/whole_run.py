@@ -41,8 +41,8 @@ def step(self):
 Engine.step = step
 train.fit = mark("training, first step included", train.fit)
 train.draw_curves = mark("curves", train.draw_curves)
-train.draw_pictures = mark("pictures", train.draw_pictures)
-train.record = mark("record", train.record)
+train.draw_images = mark("pictures", train.draw_images)
+train.build_result = mark("record", train.build_result)
 """
 
 

@@ -18,7 +18,7 @@ import zoo
 from zoo.data import Dataset, Split, from_uint8
 from zoo.errors import UsageError
 from zoo.evaluation import PinnedClassifier
-from zoo.run.image_grids import draw_pictures, grid
+from zoo.run.image_grids import draw_images, grid
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RunSettings, differences
 
@@ -160,7 +160,7 @@ def test_pictures_show_what_they_say(tmp_path):
     order = torch.randperm(len(digits.train), generator=torch.Generator().manual_seed(0))
     shuffled = Split(digits.train.images[order], digits.train.labels[order])
     data = Dataset("digits", shuffled, digits.test, digits.classes)
-    draw_pictures(RunFolder(tmp_path), Copies(digits.train.images), data, PinnedClassifier())
+    draw_images(RunFolder(tmp_path), Copies(digits.train.images), data, PinnedClassifier())
     neighbors = tiles(tmp_path / "neighbors.png")
     assert (len(neighbors), len(neighbors[0])) == (4, 10)
     for row in (0, 2):
@@ -188,7 +188,7 @@ def tiles_of(sheet: np.ndarray[Any, Any], size: int = 56, gap: int = 2) -> list[
 
 
 def test_settings_refuse_both_budgets():
-    with pytest.raises(UsageError, match="give the one or the other"):
+    with pytest.raises(UsageError, match="omit one of them"):
         RunSettings(images=5, epochs=1)
     assert RunSettings.from_table({"model": "vae", "protocol": "p@1#a"}).protocol == "p@1#a"
     with pytest.raises(UsageError, match="must be names"):

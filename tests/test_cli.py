@@ -160,7 +160,7 @@ def test_foreign_folder(cli, tmp_path):
     (tmp_path / "holiday.jpg").write_text("beach")
     (tmp_path / ".draft.tmp").write_text("poem")
     for resume in ([], ["--resume"]):
-        cli("run", "vae", *QUICK, "--out", tmp_path, *resume).refused(2, "no run folder", "holiday.jpg", "--out")
+        cli("run", "vae", *QUICK, "--out", tmp_path, *resume).refused(2, "not a run folder", "holiday.jpg", "--out")
         assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"holiday.jpg": "beach", ".draft.tmp": "poem"}
 
 

@@ -159,7 +159,7 @@ def test_a_run_says_that_it_fell_back(monkeypatch: pytest.MonkeyPatch, tmp_path,
     monkeypatch.setattr("torch._inductor.compile", broken)
     done = cli("run", "vae", "--family=mlp", "--width=4", "--images=640", "--compile", "--out", tmp_path / "run")
     assert done.status == 0
-    assert "compile: not used, steps stay eager: turn 'step': no compiler is here" in done.out + done.err
+    assert "compile: not used, steps run eagerly: turn 'step': no compiler is here" in done.out + done.err
     assert '"compile": "turn \'step\': no compiler is here"' in (tmp_path / "run" / "result.json").read_text()
 
 

@@ -36,7 +36,7 @@ from zoo.metrics import (
     likelihood,
     protocol_entries,
 )
-from zoo.run.scoring import Scorer, as_json
+from zoo.run.scoring import Scorer, scores_to_dict
 from zoo.run.trained import load
 
 
@@ -291,7 +291,7 @@ def test_one_scorer_serves_run_and_eval_and_images(runs: Path, digits: Dataset) 
     result = json.loads((runs / "vae" / "result.json").read_text())
     scorer = Scorer("classifier", digits, print)
     assert scorer.score(trained)["scores"] == result["scores"]
-    assert as_json(scorer.evaluate(trained))["fingerprint"] == result["fingerprint"]
+    assert scores_to_dict(scorer.evaluate(trained))["fingerprint"] == result["fingerprint"]
     by_class = digits.test.images[digits.test.labels.argsort()]
     some = Scorer("classifier", digits, print, EvaluationSettings(n=100)).evaluate_images(by_class, torch.device("cpu"))
     assert some.protocol.n_generated == 100
@@ -301,7 +301,7 @@ def test_one_scorer_serves_run_and_eval_and_images(runs: Path, digits: Dataset) 
         Scorer("classifier", digits, print, EvaluationSettings(n=900)).evaluate_images(
             digits.test.images, torch.device("cpu")
         )
-    with pytest.raises(UsageError, match="nothing to score without features"):
+    with pytest.raises(UsageError, match="scores need features"):
         Scorer("none", digits, print).evaluate(trained)
     assert Scorer("none", digits, print).score(trained)["fingerprint"] is None
 
@@ -353,7 +353,7 @@ def test_eval_refuses_what_it_cannot_score(cli: Command, runs: Path, tmp_path: P
     cli("eval", runs / "vae", "--dataset", "digits").refused(2, "a run knows its own")
     cli(*images, "--dataset", "digits").refused(2, "holds no images")
     cli("eval", runs / "vae", "--extractor", "clasifier").refused(2, "Did you mean 'classifier'?")
-    cli("eval", runs / "vae", "--extractor", "none").refused(2, "nothing to score")
+    cli("eval", runs / "vae", "--extractor", "none").refused(2, "scores need features")
     cli("eval", runs / "vae", "--out", tmp_path / "x.txt").refused(2, "must end in .json")
     cli("eval", tmp_path).refused(2, "is not a run folder")
     np.save(tmp_path / "wide.npy", np.zeros((9, 9, 9), np.uint8))

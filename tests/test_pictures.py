@@ -98,7 +98,7 @@ def test_curves(runs, tmp_path):
         assert len(image.getcolors(maxcolors=1 << 20)) > 10
     folder = RunFolder(tmp_path)
     for step, norm in enumerate([1.0, float("inf"), float("nan"), 2.0], 1):
-        folder.append_metrics(metrics_line(step, 64 * step, step / 10, {"nll": 1.0 / step}, {"grad/decoder": norm}))
+        folder.append_metrics(metrics_line(step, 64 * step, step / 10, {"nll": 1.0 / step}, {"decoder": norm}))
     assert [line["gradients"]["decoder"] for line in folder.logged()] == [1.0, None, None, 2.0]
     draw_curves(folder)
     with Image.open(tmp_path / "curves.png") as image:

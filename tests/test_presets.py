@@ -204,7 +204,7 @@ def test_an_unknown_preset_is_named_with_the_nearest():
 
 
 def test_a_preset_beside_a_config_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="preset: 'paper' is not allowed beside a config"):
+    with pytest.raises(UsageError, match="preset: 'paper' is not allowed together with a config"):
         zoo.train("bigan", preset="paper", config=tmp_path / "config.toml")
 
 

@@ -90,7 +90,7 @@ class Trap:
         around(zoo.engine.engine.Engine, "step", "step")
         around(zoo.engine.gated_optimizer.GatedOptimizer, "step", "update")
         around(zoo.run.scoring, "evaluate", "scoring")
-        around(importlib.import_module("zoo.run.train"), "draw_pictures", "pictures")
+        around(importlib.import_module("zoo.run.train"), "draw_images", "pictures")
         around(zoo.run.run_folder.RunFolder, "append_metrics", "metrics")
 
         # Every file goes through these three: made under another name, filled and synced, renamed.

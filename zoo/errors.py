@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one clear line, and the exit status that belongs to it."""
+"""Errors for users: one line, and the exit status of the command line."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Interrupted", "UnsupportedError", "UsageError", "ZooError", "unknown
 
 
 class ZooError(Exception):
-    """Something failed although it was asked for correctly. The command line exits with status 1."""
+    """A valid request failed. The command line exits with status 1."""
 
     exit_status = 1
 
 
 class UsageError(ZooError):
-    """Something was asked for wrongly: a name, a value, a combination. The command line exits with status 2."""
+    """A name, a value or a combination is not allowed. The command line exits with status 2."""
 
     exit_status = 2
 

@@ -27,7 +27,7 @@ class TrainRules:
 
     images: int | None = option(None, "Budget in training images seen.", at_least(1))
     epochs: int | None = option(None, "Budget in passes over the training images, in place of images.", at_least(0))
-    batch: int = option(64, "Images a batch.", at_least(2))
+    batch: int = option(64, "Batch size.", at_least(2))
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16: networks under autocast, losses in float32.")
     image_size: str | None = option(None, "For folder:PATH: resize to N or HxW pixels.")
     crop: Literal["center", "none"] = option("center", "For folder:PATH: crop to the target's aspect, or squeeze.")

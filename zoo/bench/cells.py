@@ -145,7 +145,7 @@ class Cell:
 def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: str, attempts: int) -> None:
     """Write ``failed.json``: what broke, how, and under which settings."""
     from zoo.files import write_atomically
-    from zoo.run.result import plugin_of, protocol_of, public_settings
+    from zoo.run.result import describe_plugin, parse_protocol, public_settings
     from zoo.run.run_folder import RunFolder
 
     given: Mapping[str, Any] = {k: v for k, v in settings.items() if k not in ("model", "protocol", "data_dir")}
@@ -160,8 +160,8 @@ def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: 
         "reason": " ".join(reason.split()),
         "attempts": attempts,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "plugin": plugin_of(settings["model"]),
-        "protocol_file": protocol_of(str(settings.get("protocol") or "")),
+        "plugin": describe_plugin(settings["model"]),
+        "protocol_file": parse_protocol(str(settings.get("protocol") or "")),
         "settings": given,
     }
     write_atomically(folder / FAILED, (json.dumps(table, indent=2) + "\n").encode())

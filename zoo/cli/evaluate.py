@@ -173,13 +173,13 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
     import zoo
     from zoo.files import write_atomically
     from zoo.run.image_grids import save_pairs
-    from zoo.run.scoring import as_json
+    from zoo.run.scoring import scores_to_dict
 
     content = {
         "format": 1,
         **facts,
         "metrics": metrics,
-        **as_json(scores),
+        **scores_to_dict(scores),
         "provenance": {
             "zoo": zoo.__version__,
             "torch": torch.__version__,

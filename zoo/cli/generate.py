@@ -207,19 +207,19 @@ def _write_images(images: Tensor, target: Path) -> None:
 
     from zoo.files import write_atomically
     from zoo.run.image_grids import save_grid
-    from zoo.run.trained import as_files
+    from zoo.run.trained import to_image_array
 
     _folder_of(target)
     if target.suffix == ".png":
         save_grid(images.cpu(), target, max(1, round(len(images) ** 0.5)))
     elif target.suffix == ".npy":
         buffer = io.BytesIO()
-        np.save(buffer, as_files(images), allow_pickle=False)
+        np.save(buffer, to_image_array(images), allow_pickle=False)
         write_atomically(target, buffer.getvalue())
     else:
         _folder_of(target / "x")
         digits = len(str(len(images) - 1))
-        for i, image in enumerate(as_files(images)):
+        for i, image in enumerate(to_image_array(images)):
             buffer = io.BytesIO()
             Image.fromarray(image).save(buffer, "PNG")
             write_atomically(target / f"{i:0{digits}d}.png", buffer.getvalue())

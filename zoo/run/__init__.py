@@ -1,4 +1,4 @@
-"""Runs: settings in, a run folder out; and trained models loaded back from it."""
+"""Training runs: from settings to a run folder, and from a run folder to a trained model."""
 
 from __future__ import annotations
 

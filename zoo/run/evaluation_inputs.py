@@ -1,7 +1,7 @@
-"""What the evaluation asks of a trained model, as callables: to generate, to reconstruct, its codes and its density.
+"""Inputs of the evaluation that a trained model supplies: samples, reconstructions, codes and densities.
 
-Whatever is drawn is drawn on the CPU and then moved, so that scores are the same on any device up to rounding. Noise
-that a network draws inside itself (AVB's encoder) stays the device's own.
+Random numbers are drawn on the CPU and then moved, so that scores agree on all devices up to rounding. A network that
+draws its own noise (the encoder of AVB) draws it on its device.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["make_codes", "make_density", "make_reconstructions", "make_samples"]
 
 
 def make_samples(trained: TrainedModel, n: int) -> Tensor:
-    """N new images as files hold them, uint8 (n, C, H, W) on the CPU."""
+    """Generate images: uint8 (n, C, H, W) on the CPU."""
     return to_uint8(trained.sample(n)).cpu()
 
 
 def make_reconstructions(trained: TrainedAutoencoder, x: Tensor) -> Tensor:
-    """What becomes of uint8 images (B, C, H, W), uint8 on the CPU."""
+    """Reconstruct uint8 images (B, C, H, W): uint8, same shape, on the CPU."""
     return to_uint8(trained.reconstruct(from_uint8(x))).cpu()
 
 
 def make_codes(trained: TrainedModel) -> Codes | None:
-    """Encoder, decoder and prior as the evaluation asks for them; None where there is no encoder."""
+    """Encoder, decoder and prior of a model; None if it has no encoder."""
     if not isinstance(trained, TrainedAutoencoder):
         return None
 
@@ -49,7 +49,7 @@ def make_codes(trained: TrainedModel) -> Codes | None:
 
 
 def make_density(trained: TrainedModel) -> Density | None:
-    """The density, where posterior, likelihood and prior are ones whose densities are known; else None."""
+    """Densities of posterior, likelihood and prior; None if one of them is not known in closed form."""
     if not isinstance(trained, TrainedAutoencoder) or type(trained.objective).prior is not Generator.prior:
         return None
     net, device = trained.networks, trained.device
@@ -62,22 +62,22 @@ def make_density(trained: TrainedModel) -> Density | None:
         return None
     return Density(
         posterior=lambda x: _on_cpu(net["encoder"](x.to(device))),
-        likelihood=lambda z: _Moved(net["decoder"](z.to(device)), device),
+        likelihood=lambda z: _MovedLikelihood(net["decoder"](z.to(device)), device),
         observation="Bernoulli, binarized" if isinstance(likelihood, BernoulliLikelihood) else "Gaussian",
     )
 
 
 def _on_cpu(posterior: GaussianPosterior) -> GaussianPosterior:
-    """The same posterior, its draws the CPU's."""
+    """The same posterior on the CPU, which then draws its samples."""
     return GaussianPosterior(posterior.mean.cpu(), posterior.logvar.cpu())
 
 
-class _Moved:
-    """A likelihood on a device, of images from another."""
+class _MovedLikelihood:
+    """A likelihood on one device for images on another."""
 
     def __init__(self, likelihood: Likelihood, device: torch.device) -> None:
         self._likelihood, self._device = likelihood, device
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Of images (B, C, H, W) in [−1, 1], in nats, (B,), where the images are."""
+        """Log-likelihood in nats, (B,), of images (B, C, H, W) in [−1, 1], on the device of the images."""
         return self._likelihood.log_prob(x.to(self._device)).to(x.device)

@@ -1,4 +1,4 @@
-"""The pictures of a run: samples, by class, beside their nearest training images; reconstructions; ways; curves."""
+"""Images of a run: grids of samples, reconstructions, interpolations and nearest neighbors, and training curves."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from zoo.evaluation.extractors import Classifier, Extractor
 from zoo.files import write_atomically
 from zoo.metrics.distances import nearest
 from zoo.run.run_folder import RunFolder
-from zoo.run.trained import TrainedAutoencoder, TrainedModel, as_files
+from zoo.run.trained import TrainedAutoencoder, TrainedModel, to_image_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["draw_curves", "draw_pictures", "grid", "save_grid", "save_pairs"]
+__all__ = ["draw_curves", "draw_images", "grid", "save_grid", "save_pairs"]
 
-_PAPER, _GAP = 255, 2
-_READ = 300
-"""Samples that are sorted by class: enough for a row of ten of most classes, few enough to cost nothing."""
+_WHITE, _GAP = 255, 2
+_CLASSIFIED = 300
+"""Number of samples sorted by class: enough for ten of most classes, and quick to draw."""
 _NEIGHBORS = 20
 
 
 def grid(images: Tensor, columns: int, *, height: int = 56) -> NDArray[np.uint8]:
-    """Images uint8 (N, C, H, W) in rows of ``columns``, each enlarged by a whole factor to about ``height`` pixels."""
-    tiles = as_files(images)
+    """Arrange uint8 images (N, C, H, W) in rows of ``columns``, each enlarged to about ``height`` pixels."""
+    tiles = to_image_array(images)
     factor = max(1, round(height / tiles.shape[1]))
     tiles = tiles.repeat(factor, axis=1).repeat(factor, axis=2)
     n, h, w, *rest = tiles.shape
     rows = -(-n // columns)
-    sheet = np.full((rows * (h + _GAP) + _GAP, columns * (w + _GAP) + _GAP, *rest), _PAPER, np.uint8)
+    sheet = np.full((rows * (h + _GAP) + _GAP, columns * (w + _GAP) + _GAP, *rest), _WHITE, np.uint8)
     for i, tile in enumerate(tiles):
         top, left = _GAP + (i // columns) * (h + _GAP), _GAP + (i % columns) * (w + _GAP)
         sheet[top : top + h, left : left + w] = tile
@@ -52,24 +52,27 @@ def save_grid(images: Tensor, path: Path, columns: int) -> None:
 
 
 def save_pairs(x: Tensor, rec: Tensor, path: Path, columns: int = 10) -> None:
-    """Write images and their reconstructions, uint8 (N, C, H, W): a row of images, below it what became of each."""
+    """Write pairs of uint8 images (N, C, H, W) as PNG: rows of ``x`` alternate with rows of ``rec``."""
     columns = min(columns, len(x))
-    blank = x.new_full((-len(x) % columns, *x.shape[1:]), _PAPER)
+    blank = x.new_full((-len(x) % columns, *x.shape[1:]), _WHITE)
     x, rec = torch.cat([x, blank]), torch.cat([rec, blank])
     rows = [part for i in range(0, len(x), columns) for part in (x[i : i + columns], rec[i : i + columns])]
     save_grid(torch.cat(rows), path, columns)
 
 
-def draw_pictures(
+def draw_images(
     folder: RunFolder, trained: TrainedModel, data: Dataset, extractor: Extractor | None = None
 ) -> list[Path]:
-    """The pictures of a trained model; nothing in them is chosen by eye.
+    """Write the images of a trained model; none is selected by hand.
 
-    - ``samples.png``: the first 100 of seed 0.
-    - ``reconstructions.png``: the first test images, below each what the model makes of it.
-    - ``interpolations.png``: ways between the codes of test images, or of the prior where nothing encodes.
-    - ``neighbors.png``: the first samples, below each the training image that is nearest in pixels.
-    - ``class_samples.png``: a row a class, the first samples that the extractor reads so, where it knows the classes.
+    - ``samples.png``: the first 100 samples of seed 0.
+    - ``reconstructions.png``: the first test images, each above its reconstruction; autoencoders only.
+    - ``interpolations.png``: linear interpolations between codes of test images, or of the prior without an encoder.
+    - ``neighbors.png``: the first samples, each above the nearest training image in pixel space.
+    - ``class_samples.png``: per class, the first samples classified as it; if the extractor knows the classes.
+
+    Returns:
+        The files written.
     """
     root, written = folder.path, ["samples.png", "interpolations.png", "neighbors.png"]
     samples = to_uint8(trained.sample(100, seed=0)).cpu()
@@ -78,18 +81,18 @@ def draw_pictures(
     if isinstance(trained, TrainedAutoencoder):
         save_pairs(x, to_uint8(trained.reconstruct(from_uint8(x))).cpu(), root / "reconstructions.png")
         written.insert(1, "reconstructions.png")
-    _draw_ways(root / "interpolations.png", trained, x)
+    _draw_interpolations(root / "interpolations.png", trained, x)
     train = data.train.images.cpu()
     _, index = nearest(samples[:_NEIGHBORS].flatten(1).float(), train.flatten(1))
     save_pairs(samples[:_NEIGHBORS], train[index], root / "neighbors.png")
     if isinstance(extractor, Classifier) and data.name in extractor.labels:
-        more = to_uint8(trained.sample(_READ, seed=0)).cpu()
+        more = to_uint8(trained.sample(_CLASSIFIED, seed=0)).cpu()
         _draw_classes(root / "class_samples.png", more, extractor, len(data.classes))
         written.append("class_samples.png")
     return [root / name for name in written if (root / name).is_file()]
 
 
-def _draw_ways(path: Path, trained: TrainedModel, x: Tensor, ways: int = 6, steps: int = 10) -> None:
+def _draw_interpolations(path: Path, trained: TrainedModel, x: Tensor, ways: int = 6, steps: int = 10) -> None:
     if isinstance(trained, TrainedAutoencoder):
         z = trained.encode(from_uint8(x[: 2 * ways]))
     else:
@@ -108,13 +111,13 @@ def _draw_classes(path: Path, samples: Tensor, extractor: Classifier, classes: i
     rows = []
     for k in range(classes):
         mine = samples[read == k][:columns]
-        rows += [mine, samples.new_full((columns - len(mine), *samples.shape[1:]), _PAPER)]
+        rows += [mine, samples.new_full((columns - len(mine), *samples.shape[1:]), _WHITE)]
     save_grid(torch.cat(rows), path, columns)
 
 
 def draw_curves(folder: RunFolder) -> list[Path]:
-    """``curves.png``: every term, and every gradient's norm, against images seen."""
-    from matplotlib.figure import Figure  # not pyplot: it takes half a second to import, and keeps figures alive
+    """Write ``curves.png``: loss terms and gradient norms against images seen. Returns the files written."""
+    from matplotlib.figure import Figure  # pyplot takes half a second to import and keeps figures alive
 
     lines = folder.logged()
     if not lines:
@@ -123,7 +126,7 @@ def draw_curves(folder: RunFolder) -> list[Path]:
     names = list(lines[-1]["terms"])
     columns = min(3, len(names) + 1)
     rows = -(-(len(names) + 1) // columns)
-    width, height = 4 * columns, 2.8 * rows  # inches; so are the margins, which cost less set than searched for
+    width, height = 4 * columns, 2.8 * rows  # inches, as are the margins; tight_layout would be slow
     figure = Figure(figsize=(width, height))
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(0.6 / width, 0.5 / height, 1 - 0.2 / width, 1 - 0.35 / height, wspace=0.22, hspace=0.42)

@@ -1,4 +1,4 @@
-"""What a request for a run means: its settings and its folder, from flags, a preset, a config and what is there."""
+"""Resolution of a run's settings and folder from arguments, a preset, a config file and an existing run."""
 
 from __future__ import annotations
 
@@ -27,36 +27,43 @@ def resolve(
     out: Path | None,
     resume: bool,
 ) -> tuple[RunSettings, RunFolder]:
-    """The settings and the folder that a request means.
+    """Resolve the settings and the folder of a run.
 
-    ``given`` holds what was asked for explicitly: settings of the run and options of the model by name. It goes before
-    ``preset`` or ``config``, and those before the defaults. With ``resume``, the folder's own settings hold, and what
-    was asked for must agree with them.
+    Explicit arguments take precedence over ``preset`` or ``config``, and those over the defaults. With ``resume``, the
+    settings stored in the folder apply, and explicit arguments must agree with them.
+
+    Args:
+        model: Name of the model; None if ``config`` or the stored settings name it.
+        given: Explicit settings of the run and options of the model, by name.
+        config: A ``config.toml`` with settings.
+        preset: Name of a preset of the model.
+        out: The run folder; None for the default.
+        resume: Whether to continue a run in the folder.
 
     Raises:
-        UsageError: for anything that cannot be meant.
+        UsageError: If a setting is unknown, not allowed, or contradicts the stored ones.
     """
-    given = {k: _absolute(k, str(v) if isinstance(v, Path) else v) for k, v in given.items()}
+    given = {k: _make_absolute(k, str(v) if isinstance(v, Path) else v) for k, v in given.items()}
     if preset is not None:
         given = {**_preset(model, preset, config, given), **given}
     base = RunSettings.from_file(config) if config else RunSettings()
     asked = {**base.options, **given} if config else dict(given)
     run_given = {k: v for k, v in given.items() if k in (*options.options_of(RunSettings), "protocol")}
-    settings = _evolve(base, {"model": model or base.model, **run_given})
+    settings = _update(base, {"model": model or base.model, **run_given})
     chosen = {k: v for k, v in asked.items() if k not in run_given}
-    if config and "protocol" not in given and _leaves_protocol(base, attrs.evolve(settings, options=chosen)):
+    if config and "protocol" not in given and _changes_protocol(base, attrs.evolve(settings, options=chosen)):
         settings = attrs.evolve(settings, protocol="")
     folder = RunFolder(out or settings.default_folder())
     if resume and folder.config.is_file():
         there = folder.settings()
-        merged = _evolve(there, {"options": {**there.options, **chosen}, **_explicit(base, config, run_given)})
+        merged = _update(there, {"options": {**there.options, **chosen}, **_explicit(base, config, run_given)})
         merged = attrs.evolve(merged, model=settings.model or there.model)
-        if merged.precision == "auto":  # which was settled when the run began
+        if merged.precision == "auto":  # chosen when the run began
             merged = attrs.evolve(merged, precision=there.precision)
         changed = differences(there, merged)
         if changed:
             raise UsageError(
-                f"resume: {folder.path} was begun with {'; '.join(changed)}; leave that out, or choose another --out"
+                f"resume: {folder.path} was begun with {'; '.join(changed)}; omit that, or choose another --out"
             )
         saved = {k: v for k, v in run_given.items() if k in RESULT_NEUTRAL_SETTINGS}
         return attrs.evolve(there, **saved), folder
@@ -68,8 +75,8 @@ def resolve(
     return attrs.evolve(settings, options=options.option_values(objective)), folder
 
 
-def _absolute(name: str, value: Any) -> Any:
-    # A run is repeated and read from anywhere, so no path in its settings may hang on where it was begun.
+def _make_absolute(name: str, value: Any) -> Any:
+    # A run can be repeated from another working directory.
     if name == "data_dir" and value:
         return os.path.abspath(Path(value).expanduser())
     if name == "dataset" and isinstance(value, str) and value.startswith("folder:") and value != "folder:":
@@ -79,7 +86,7 @@ def _absolute(name: str, value: Any) -> Any:
 
 def _preset(model: str | None, name: str, config: object, given: Mapping[str, Any]) -> dict[str, Any]:
     if config is not None:
-        raise UsageError(f"preset: {name!r} is not allowed beside a config, which already holds every setting")
+        raise UsageError(f"preset: {name!r} is not allowed together with a config file, which has every setting")
     if model is None:
         raise UsageError("model: name one, as in zoo run bigan --preset paper; zoo list models shows all")
     presets = registry().model(model).presets
@@ -90,8 +97,8 @@ def _preset(model: str | None, name: str, config: object, given: Mapping[str, An
     return {k: v for k, v in presets[name].items() if k not in left_out}
 
 
-def _evolve(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:
-    # The amount of training is named in one way or the other: naming it takes the other's place.
+def _update(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:
+    # Epochs and images exclude each other: a new value of one removes the other.
     changes = dict(changes)
     for name, other in (("epochs", "images"), ("images", "epochs")):
         if changes.get(name) is not None and changes.get(other) is None:
@@ -99,8 +106,8 @@ def _evolve(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:
     return attrs.evolve(settings, **changes)
 
 
-def _leaves_protocol(base: RunSettings, settings: RunSettings) -> bool:
-    # Another seed, or another machine, is still the same protocol; any other change is not.
+def _changes_protocol(base: RunSettings, settings: RunSettings) -> bool:
+    # A protocol covers all seeds and devices.
     return bool(differences(base, attrs.evolve(settings, seed=base.seed, device=base.device)))
 
 

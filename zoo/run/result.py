@@ -1,4 +1,4 @@
-"""What ``result.json`` says of a run besides its scores: how to repeat it, what it was a run of, what it cost."""
+"""Content of ``result.json`` besides the scores: command, settings, model card, cost and provenance."""
 
 from __future__ import annotations
 
@@ -24,27 +24,31 @@ from zoo.registry import registry
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings
 
-__all__ = ["command_of", "model_card", "plugin_of", "protocol_of", "public_settings", "record"]
+__all__ = ["build_command", "build_result", "describe_plugin", "model_card", "parse_protocol", "public_settings"]
 
 _ALWAYS = ("dataset", "epochs", "images", "batch", "seed")
 
 
 def public_settings(settings: RunSettings) -> dict[str, Any]:
-    """The settings as a record for others holds them: without the paths of the machine that made it."""
+    """The settings without paths of this machine, for publication."""
     values = options.option_values(settings)
     values.pop("data_dir", None)
-    return {**values, "dataset": _without_path(settings.dataset), "options": dict(settings.options)}
+    return {**values, "dataset": _strip_path(settings.dataset), "options": dict(settings.options)}
 
 
-def _without_path(dataset: str) -> str:
+def _strip_path(dataset: str) -> str:
     return f"folder:{Path(dataset.removeprefix('folder:')).name}" if dataset.startswith("folder:") else dataset
 
 
-def command_of(settings: RunSettings, changed: Mapping[str, Any]) -> str:
-    """The command line that repeats a run, but for where its data lie and where it writes.
+def build_command(settings: RunSettings, changed: Mapping[str, Any]) -> str:
+    """Build the command line that repeats a run, without the paths of its data and its folder.
 
-    ``changed`` are the model's options that are not its defaults. What decides the amount of training is always
-    there, so that another default of a later version does not make it another run.
+    Args:
+        settings: Settings of the run.
+        changed: The model's options that differ from their defaults.
+
+    Returns:
+        The command. It always states data set, seed and amount of training, whose defaults may change.
     """
     values = public_settings(settings)
     words = ["zoo", "run", settings.model]
@@ -62,12 +66,12 @@ def command_of(settings: RunSettings, changed: Mapping[str, Any]) -> str:
 def _flag(info: options.OptionInfo, value: Any) -> list[str]:
     if info.kind is bool:
         return [info.flag if value else f"--no-{info.flag[2:]}"]
-    # A value that begins with a minus would be read as a flag if it stood apart.
+    # After a space, a value with a leading minus would be parsed as a flag.
     return [f"{info.flag}={value}"] if str(value).startswith("-") else [info.flag, str(value)]
 
 
 def model_card(objective: Objective) -> dict[str, Any]:
-    """The model's card as data: what it is, its paper, its game with these settings, its deviations from the paper."""
+    """The model card: summary, paper, game table under these settings, and deviations from the paper."""
     turns = objective.turns()
     return {
         "summary": (inspect.getdoc(type(objective)) or "").partition("\n")[0],
@@ -88,14 +92,14 @@ def model_card(objective: Objective) -> dict[str, Any]:
     }
 
 
-def plugin_of(model: str) -> dict[str, str]:
-    """Who announced the model: the plugin's name, its package and that package's version."""
+def describe_plugin(model: str) -> dict[str, str]:
+    """Plugin of a model: its name, its package and the version of the package."""
     plugin = registry().models[model].plugin
     return {"name": plugin.name, "package": plugin.package, "version": plugin.version}
 
 
-def protocol_of(text: str) -> dict[str, Any] | None:
-    """The protocol file, ``NAME@VERSION#DIGEST``, by name, version and digest; None for a run by itself."""
+def parse_protocol(text: str) -> dict[str, Any] | None:
+    """Split ``NAME@VERSION#DIGEST``, the reference of a protocol file; None for a run without one."""
     name, _, rest = text.rpartition("@")
     version, _, digest = rest.partition("#")
     if not (name and version.isdigit() and digest):
@@ -103,7 +107,7 @@ def protocol_of(text: str) -> dict[str, Any] | None:
     return {"name": name, "version": int(version), "digest": digest}
 
 
-def record(
+def build_result(
     settings: RunSettings,
     folder: RunFolder,
     objective: Objective,
@@ -112,7 +116,7 @@ def record(
     scores: Mapping[str, Any],
     cost: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The whole of ``result.json`` for a run whose networks are in ``folder`` already."""
+    """Build the content of ``result.json``; the trained networks must be in ``folder``."""
     device = engine.stream.device
     if device.type == "cuda":
         memory, name = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_name(device)
@@ -134,11 +138,11 @@ def record(
             "device": f"{device.type} ({name})",
             "threads": torch.get_num_threads(),
         },
-        "plugin": plugin_of(settings.model),
-        "protocol_file": protocol_of(settings.protocol),
+        "plugin": describe_plugin(settings.model),
+        "protocol_file": parse_protocol(settings.protocol),
         "settings": public_settings(settings),
         "options_changed": changed,
-        "command": command_of(settings, changed),
+        "command": build_command(settings, changed),
         "card": model_card(objective),
         "weights_sha256": sha256_of(folder.model),
         "provenance": {

@@ -1,4 +1,4 @@
-"""A run's folder: what lies in it, written so that an interruption at any moment leaves it whole."""
+"""The run folder: its files, its lock, and writes that an interruption cannot corrupt."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ from zoo.evaluation.extractors import sha256_of
 from zoo.files import is_temporary, refuse_special, write_atomically
 from zoo.run.settings import RunSettings, differences
 
-__all__ = ["OURS", "RunFolder"]
+__all__ = ["OTHER_FILES", "RunFolder"]
 
-OURS = (".lock", ".bench.lock", ".progress.json", ".progress.tmp", "log.txt", "failed.json")
-"""What may lie in a folder before it is a run's: locks, and what ``zoo bench`` keeps of a run that broke at once."""
+OTHER_FILES = (".lock", ".bench.lock", ".progress.json", ".progress.tmp", "log.txt", "failed.json")
+"""Files that a folder may contain before a run begins: locks, and the logs of ``zoo bench``."""
 
 
 class RunFolder:
-    """The files of one run. Make it with the constructor to read, and :meth:`open` it to write."""
+    """The files of one run. Construct it to read; call :meth:`open` before writing.
+
+    Args:
+        path: The folder, which need not exist.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -37,26 +41,34 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is done: its result is there."""
+        """Whether ``result.json`` exists, which is written last."""
         return self.result.is_file()
 
     def settings(self) -> RunSettings:
-        """The run's settings.
+        """Read the settings of the run.
 
         Raises:
-            UsageError: where this is no run folder.
+            UsageError: If this is not a run folder.
         """
         if not self.config.is_file():
             raise UsageError(f"{self.path} is not a run folder: it has no config.toml")
         return RunSettings.from_file(self.config)
 
     def open(self, settings: RunSettings, *, resume: bool) -> bool:
-        """Lock the folder and make it ready for ``settings``. Returns whether there is something to resume.
+        """Create and lock the folder.
+
+        Args:
+            settings: Settings of the run; those in the folder must agree.
+            resume: Whether the folder may contain a run.
+
+        Returns:
+            Whether the folder has a checkpoint to resume from.
 
         Raises:
-            UsageError: where the folder holds another run, or a run and ``resume`` is not set, or something else.
+            UsageError: If the folder contains another run, a run while ``resume`` is False, or other files.
+            ZooError: If another process has locked it.
         """
-        self._refuse_if_foreign()
+        self._refuse_foreign_files()
         try:
             self._made = not self.path.is_dir()
             self._refuse_links()
@@ -68,19 +80,19 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"out: cannot write to {self.path}: {error.strerror or error}") from None
         try:
-            resumable = self._claim(settings, resume)
+            resumable = self._prepare(settings, resume)
             for leftover in [*self.path.glob(".*.tmp"), *self.path.glob("checkpoint/.*.tmp")]:
-                leftover.unlink()  # of a process that was killed while it wrote
+                leftover.unlink()  # from a process killed during a write
             return resumable
         except BaseException:
             if self._made:
-                self.discard_if_bare()
+                self.discard_if_empty()
             self.close()
             raise
 
     def _refuse_links(self) -> None:
-        # A run folder may come from somebody else: nothing in it may lead a write to another place.
-        names = (*OURS, "config.toml", "result.json", "metrics.jsonl", "model.safetensors", "checkpoint")
+        # A run folder may come from another person: its links must not redirect writes.
+        names = (*OTHER_FILES, "config.toml", "result.json", "metrics.jsonl", "model.safetensors", "checkpoint")
         for file in (*(self.path / name for name in names), self.checkpoint):
             if file.is_symlink():
                 raise UsageError(
@@ -90,7 +102,7 @@ class RunFolder:
                 refuse_special(file)
 
     def refuse_if_taken(self) -> None:
-        """Raise a :class:`UsageError` where the folder holds a run already."""
+        """Raise a :class:`UsageError` if the folder contains a run."""
         if self.config.is_file():
             there = self.settings()
             state = "a finished" if self.finished else "an unfinished"
@@ -99,7 +111,7 @@ class RunFolder:
                 "--resume continues it, --out DIR begins another"
             )
 
-    def _claim(self, settings: RunSettings, resume: bool) -> bool:
+    def _prepare(self, settings: RunSettings, resume: bool) -> bool:
         if self.config.is_file():
             if not resume:
                 self.refuse_if_taken()
@@ -108,22 +120,22 @@ class RunFolder:
             if changed:
                 raise UsageError(f"out: {self.path} holds another run: {'; '.join(changed)}; choose another --out")
             return self.checkpoint.is_file()
-        self._refuse_if_foreign()
+        self._refuse_foreign_files()
         write_atomically(self.config, settings.to_toml().encode())
         return False
 
-    def _refuse_if_foreign(self) -> None:
-        # Before anything is written, the lock included: it may be somebody's holiday photos.
+    def _refuse_foreign_files(self) -> None:
+        # Checked before the lock is created: the folder may not belong to zoo at all.
         if self.config.is_file() or not self.path.is_dir():
             return
-        foreign = sorted(p.name for p in self.path.iterdir() if p.name not in OURS and not _is_leftover(p.name))
+        foreign = sorted(p.name for p in self.path.iterdir() if p.name not in OTHER_FILES and not _is_leftover(p.name))
         if foreign:
             raise UsageError(
-                f"out: {self.path} is not empty and is no run folder ({', '.join(foreign[:3])}); choose another --out"
+                f"out: {self.path} is not empty and not a run folder ({', '.join(foreign[:3])}); choose another --out"
             )
 
-    def discard_if_bare(self) -> None:
-        """Take back what :meth:`open` made where nothing came of it, so that it does not stand in a new try's way."""
+    def discard_if_empty(self) -> None:
+        """Remove what :meth:`open` created if the run has written nothing, so that a new run can use the folder."""
         if self.checkpoint.is_file() or self.model.is_file() or self.logged():
             return
         for file in (self.metrics, self.config):
@@ -136,13 +148,13 @@ class RunFolder:
                 self.path.rmdir()
 
     def close(self) -> None:
-        """Unlock."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by these tensors and facts, all in one file, all at once."""
+        """Replace the checkpoint, one file of tensors and facts."""
         try:
             self.checkpoint.parent.mkdir(exist_ok=True)
         except OSError as error:
@@ -151,13 +163,13 @@ class RunFolder:
         write_atomically(self.checkpoint, content)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The last checkpoint's tensors and facts."""
+        """Read the tensors and the facts of the last checkpoint."""
         try:
             tensors, metadata = _read(self.checkpoint)
         except ZooError as error:
             raise ZooError(f"{error}; delete it, and --resume begins anew") from None
         if "facts" not in metadata:
-            raise ZooError(f"{self.checkpoint} is no checkpoint of a run; delete it, and --resume begins anew")
+            raise ZooError(f"{self.checkpoint} is not a checkpoint of a run; delete it, and --resume begins anew")
         return tensors, json.loads(metadata["facts"])
 
     def checkpoint_facts(self) -> dict[str, Any]:
@@ -170,7 +182,7 @@ class RunFolder:
         return facts if isinstance(facts, dict) else {}
 
     def save_model(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write the trained networks, with what rebuilding them needs."""
+        """Write the trained networks and the facts needed to rebuild them."""
         content = safetensors.torch.save(
             {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
             metadata={"zoo": json.dumps(facts)},
@@ -178,10 +190,11 @@ class RunFolder:
         write_atomically(self.model, content)
 
     def load_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The trained networks' tensors, and the facts that go with them.
+        """Read the tensors of the trained networks and the facts needed to rebuild them.
 
         Raises:
-            UsageError: where the run has no trained networks yet.
+            UsageError: If the run has no trained networks yet.
+            ZooError: If the file is damaged or belongs to another run.
         """
         if not self.model.is_file():
             self.settings()
@@ -208,18 +221,18 @@ class RunFolder:
             raise ZooError(f"{self.model} is of another run than result.json: its SHA-256 is not weights_sha256")
 
     def save_result(self, result: Mapping[str, Any]) -> None:
-        """Write ``result.json``; its presence means that the run is done."""
+        """Write ``result.json``, which marks the run as finished."""
         write_atomically(self.result, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
 
     def load_result(self) -> dict[str, Any]:
-        """The scores, protocol, provenance and cost."""
+        """Read ``result.json``."""
         if not self.finished:
             self.settings()
             raise UsageError(f"{self.path} is not finished; continue it with zoo run … --resume")
         return cast("dict[str, Any]", json.loads(self.result.read_text(encoding="utf-8")))
 
     def append_metrics(self, line: str) -> None:
-        """Add a line to ``metrics.jsonl``."""
+        """Append a line to ``metrics.jsonl``."""
         try:
             refuse_special(self.metrics)
             with self.metrics.open("a", encoding="utf-8") as log:
@@ -228,12 +241,12 @@ class RunFolder:
             raise ZooError(f"cannot write {self.metrics}: {error.strerror or error}") from error
 
     def trim_metrics(self, step: int) -> None:
-        """Drop what was logged after ``step``, and a half-written last line: the resumed run logs it again."""
+        """Remove lines after ``step`` and an incomplete last line; the resumed run logs them again."""
         kept = [line for line in self.logged() if line["step"] <= step]
         write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def logged(self) -> list[dict[str, Any]]:
-        """The objects of ``metrics.jsonl``, without a half-written last one."""
+        """Read the lines of ``metrics.jsonl``, without an incomplete last one."""
         lines: list[dict[str, Any]] = []
         if self.metrics.is_file():
             for text in self.metrics.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Scores of a trained model, with the extractors that suit its data set; and the lines of metrics.jsonl."""
+"""Scores of trained models on a data set, the choice of the extractor, and the lines of ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -30,15 +30,20 @@ from zoo.registry import registry
 from zoo.run.evaluation_inputs import make_codes, make_density, make_reconstructions, make_samples
 from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
-__all__ = ["Scorer", "as_json", "choose_extractor", "metrics_line"]
+__all__ = ["Scorer", "choose_extractor", "metrics_line", "scores_to_dict"]
 
 
 def metrics_line(
     step: int, images: int, seconds: float, terms: Mapping[str, float], gradients: Mapping[str, float]
 ) -> str:
-    """One line of metrics.jsonl: steps and images so far, seconds of training, means of terms, gradient norms.
+    """Format one line of ``metrics.jsonl``.
 
-    A norm that is not finite is null: JSON has no word for it.
+    Args:
+        step: Number of steps so far.
+        images: Number of training images so far.
+        seconds: Seconds of training so far.
+        terms: Mean of each term since the last line.
+        gradients: Norm of each player's last gradient; null in the line if not finite.
     """
     line = {
         "step": step,
@@ -51,10 +56,15 @@ def metrics_line(
 
 
 def choose_extractor(name: str, channels: int, note: Callable[[str], None]) -> Extractor | None:
-    """The extractor called ``name``; ``none`` is None.
+    """Return the extractor called ``name``; None for ``none``.
 
-    ``auto`` is the pinned classifier for gray images and Inception for color. Where Inception's weights cannot
-    be had, ``auto`` says so and takes the classifier: its distance has another name and another protocol.
+    ``auto`` is the pinned classifier for gray images and Inception for color images. If the weights of Inception are
+    not available, ``auto`` falls back to the classifier, whose distance has another name and another protocol.
+
+    Args:
+        name: As ``--extractor`` takes it.
+        channels: Number of channels of the images.
+        note: Called with a message if ``auto`` falls back.
     """
     if name == "none":
         return None
@@ -70,20 +80,23 @@ def choose_extractor(name: str, channels: int, note: Callable[[str], None]) -> E
 
 
 def _ready(extractor: Extractor) -> Extractor:
-    # Weights are fetched before training, not after it: a download that fails should not cost hours.
+    # Downloads the weights before training: a failed download should not cost hours.
     if extractor.available() is not None:
         extractor(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     return extractor
 
 
 class Scorer:
-    """Scores trained models on one data set under one protocol: for ``zoo run`` and for ``zoo eval`` alike.
+    """Scores models on one data set under one protocol, for ``zoo run`` and ``zoo eval``.
 
-    Arguments:
-        extractor: as ``--extractor`` names it.
-        data: the data set.
-        note: who is told what is left out and why.
-        settings: settings of the evaluation; its metrics are those of the registry.
+    Args:
+        extractor: Name of the extractor, as ``--extractor`` takes it.
+        data: The data set.
+        note: Called with messages, such as an omitted score and the reason.
+        settings: Settings of the evaluation; its metrics are replaced by those of the registry.
+
+    Raises:
+        UsageError: If a split has fewer than two images.
     """
 
     def __init__(
@@ -103,10 +116,10 @@ class Scorer:
             )
 
     def evaluate(self, trained: TrainedModel) -> Scores:
-        """The scores of a trained model, on the device that it is on.
+        """Score a trained model on its device.
 
         Raises:
-            UsageError: where the extractor is ``none``.
+            UsageError: If the extractor is ``none``.
         """
         full = self.settings.metric_set == "full"
         functions = ModelFunctions(
@@ -114,33 +127,33 @@ class Scorer:
             codes=make_codes(trained) if full else None,
             density=make_density(trained) if full else None,
         )
-        with full_precision():  # the model too: TF32 would make other images on another device
+        with full_precision():  # also of the model: TF32 changes the images
             generate = partial(make_samples, trained)
             return evaluate(generate, self.data, self._features(trained.device), self.settings, functions)
 
     def evaluate_images(self, images: Tensor, device: torch.device) -> Scores:
-        """The scores of anyone's images, uint8 (N, C, H, W): of ``n`` of them where they are more.
+        """Score uint8 images (N, C, H, W) from any source: a random subset of ``settings.n`` images.
 
         Raises:
-            UsageError: where they are fewer than ``n``, or the extractor is ``none``.
+            UsageError: If N is less than ``settings.n``, or the extractor is ``none``.
         """
         n = self.settings.n
         if n is not None and n > len(images):
             raise UsageError(f"n: {n} is not allowed; there are {len(images)} images")
-        if n is not None:  # any n of them, not the first: folders are often sorted by class
+        if n is not None:  # not the first n: folders are often sorted by class
             images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:n]]
         settings = attrs.evolve(self.settings, n=len(images))
         return evaluate_images(torch.split(images, 500), self.data, self._features(device), settings)
 
     def score(self, trained: TrainedModel) -> dict[str, Any]:
-        """A model's `evaluate` as JSON holds it, see `as_json`; without an extractor, empty."""
+        """:meth:`evaluate` as entries of ``result.json``; empty without an extractor."""
         if self.extractor is None:
             return {"scores": {}, "score_info": {}, "protocol": None, "fingerprint": None, "class_shares": None}
-        return as_json(self.evaluate(trained))
+        return scores_to_dict(self.evaluate(trained))
 
     def _features(self, device: torch.device) -> Extractor:
         if self.extractor is None:
-            raise UsageError("extractor: 'none' is not allowed; there is nothing to score without features")
+            raise UsageError("extractor: 'none' is not allowed; scores need features")
         return self.extractor.to(device)
 
 
@@ -153,8 +166,8 @@ def registered_metrics() -> tuple[NamedMetric, ...]:
     )
 
 
-def as_json(found: Scores) -> dict[str, Any]:
-    """``scores``, ``score_info``, ``protocol``, ``fingerprint``, ``class_shares`` and the seconds that they took."""
+def scores_to_dict(found: Scores) -> dict[str, Any]:
+    """Entries of ``result.json`` for scores: values, descriptions, protocol, fingerprint, class shares and seconds."""
     return {
         "scores": found.values,
         "score_info": {name: info.to_dict() for name, info in found.infos.items()},

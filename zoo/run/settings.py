@@ -1,4 +1,4 @@
-"""The resolved settings of a run, their TOML, and the checks that need no data: a run is a function of these."""
+"""Settings of a run, their TOML form, and their checks."""
 
 from __future__ import annotations
 
@@ -19,40 +19,44 @@ __all__ = ["RESULT_NEUTRAL_SETTINGS", "RunSettings", "differences", "parse_size"
 
 @frozen
 class RunSettings:
-    """Everything that a run depends on besides its model: ``model`` and ``options`` name that."""
+    """Settings of a run: all that determines its result, together with ``model`` and its ``options``."""
 
     dataset: str = option("digits", "Data set: a name from `zoo list datasets`, or folder:PATH for your own images.")
     data_dir: str | None = option(None, "Torchvision-style data root; default $ZOO_DATA.")
     image_size: str | None = option(None, "For folder:PATH: resize to N or HxW pixels.")
-    crop: Literal["center", "none"] = option("center", "For folder:PATH: crop to the target's aspect, or squeeze.")
-    channels: int | None = option(None, "For folder:PATH: 1 (gray) or 3 (color); default: what the files are.")
+    crop: Literal["center", "none"] = option("center", "For folder:PATH: crop to the target aspect ratio, or distort.")
+    channels: int | None = option(None, "For folder:PATH: 1 (gray) or 3 (color); default: that of the files.")
     epochs: int | None = option(
         None,
-        "Passes over the training images, 0 to score untrained networks; default: the data set's own.",
+        "Passes over the training images, 0 to score untrained networks; default: that of the data set.",
         at_least(0),
     )
-    images: int | None = option(None, "Images to train on, in place of --epochs: a budget.", at_least(1))
-    batch: int = option(64, "Images a batch.", at_least(2))
+    images: int | None = option(None, "Number of training images, repeats included; replaces --epochs.", at_least(1))
+    batch: int = option(64, "Batch size.", at_least(2))
     seed: int = option(0, "Seed of weights, noise and data order.", between(0, 2**32 - 1))
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where to train.")
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "Device to train on.")
     precision: Literal["fp32", "bf16", "auto"] = option(
-        "fp32", "bf16: networks under autocast, losses in float32; auto: whichever is faster here, by a trial."
+        "fp32", "bf16: networks under autocast, losses in float32; auto: the faster of the two in a short trial."
     )
-    compile: bool = option(False, "Compile each turn's terms and gradients together: minutes once, then faster steps.")
-    graphs: bool = option(True, "On a GPU, capture whole steps as CUDA graphs.")
+    compile: bool = option(False, "Compile terms and gradients of each turn: minutes once, then faster steps.")
+    graphs: bool = option(True, "On a GPU, capture each step as a CUDA graph.")
     extractor: str = option("auto", "Features for the Fréchet distance: auto, none, or from `zoo list extractors`.")
-    samples: int | None = option(None, "Images to score; default 10,000, or as many as train.", at_least(2))
+    samples: int | None = option(
+        None,
+        "Generated images to score; default: 10,000, or the number of training images if fewer.",
+        at_least(2),
+    )
     checkpoint_seconds: float = option(30.0, "Seconds between checkpoints.", at_least(0))
 
     model: str = ""
     options: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     protocol: str = ""
-    """``NAME@VERSION#DIGEST`` of the protocol file that ``zoo bench`` ran it under; empty for any other run."""
+    """``NAME@VERSION#DIGEST`` of the protocol file for runs of ``zoo bench``; else empty."""
 
     def __attrs_post_init__(self) -> None:
         if self.images is not None and self.epochs is not None:
             raise UsageError(
-                f"images: {self.images} is not allowed beside epochs {self.epochs}; give the one or the other"
+                f"images: {self.images} is not allowed together with epochs {self.epochs}; omit one of them"
             )
 
     def default_folder(self) -> Path:
@@ -76,7 +80,7 @@ class RunSettings:
         """Read a ``config.toml``.
 
         Raises:
-            UsageError: where the file is missing, is no TOML, or names what is not there.
+            UsageError: If the file is missing, is not TOML, or has an unknown setting.
         """
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -94,7 +98,7 @@ class RunSettings:
         table = dict(table)
         model, chosen, protocol = table.pop("model", ""), table.pop("options", {}), table.pop("protocol", "")
         if not isinstance(model, str) or not isinstance(chosen, Mapping) or not isinstance(protocol, str):
-            raise UsageError(f"{where}: 'model' and 'protocol' must be names and 'options' a table")
+            raise UsageError(f"{where}: 'model' and 'protocol' must be strings and 'options' a table")
         known = options.options_of(cls)
         for name in table:
             if name not in known:
@@ -103,7 +107,7 @@ class RunSettings:
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """``64`` or ``64x48`` (height x width) as (H, W).
+    """Parse ``64`` or ``64x48`` (height x width) as (H, W).
 
     >>> parse_size("64x48"), parse_size("32")
     ((64, 48), (32, 32))
@@ -120,11 +124,11 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 RESULT_NEUTRAL_SETTINGS = ("checkpoint_seconds", "data_dir")
-"""Settings that do not decide what comes out: how often it is saved, and where this machine keeps its data."""
+"""Settings that do not affect the result."""
 
 
 def differences(old: RunSettings, new: RunSettings) -> list[str]:
-    """The settings in which two runs differ, in words; those that are ``RESULT_NEUTRAL_SETTINGS`` do not count."""
+    """Describe the settings in which two runs differ, except ``RESULT_NEUTRAL_SETTINGS``."""
     a, b = ({"model": s.model, **options.option_values(s), **s.options} for s in (old, new))
     keys = [k for k in {**a, **b} if k not in RESULT_NEUTRAL_SETTINGS and a.get(k) != b.get(k)]
     return [f"{k} {a.get(k)!r}, here {b.get(k)!r}" for k in keys]

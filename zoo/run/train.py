@@ -1,4 +1,4 @@
-"""``zoo.train``: a run from settings to result, resumable at any moment."""
+"""``zoo.train``: a resumable run from settings to result."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from zoo.interfaces import Networks, Objective
 from zoo.registry import registry
 from zoo.run import scoring
 from zoo.run.identity import describe_run, refuse_other_run
-from zoo.run.image_grids import draw_curves, draw_pictures
+from zoo.run.image_grids import draw_curves, draw_images
 from zoo.run.interrupts import Interrupts
 from zoo.run.resolve import resolve
-from zoo.run.result import record
+from zoo.run.result import build_result
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RunSettings, parse_size
 from zoo.run.trained import TrainedModel, make_networks, wrap_trained
@@ -32,7 +32,7 @@ __all__ = ["choose_device", "load_data", "train"]
 
 
 def load_data(settings: RunSettings) -> Dataset:
-    """The data set that a run's settings name."""
+    """Load the data set of a run."""
     data_options = DataOptions(
         data_dir=Path(settings.data_dir) if settings.data_dir else None,
         image_size=parse_size(settings.image_size),
@@ -43,9 +43,13 @@ def load_data(settings: RunSettings) -> Dataset:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto``, ``cpu`` or ``cuda`` as a device; a missing GPU that was asked for is an error."""
+    """Return the device called ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ZooError: If ``cuda`` is not available.
+    """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ZooError("device: no CUDA device is available; --device cpu runs anywhere, zoo doctor tells more")
+        raise ZooError("device: no CUDA device is available; use --device cpu, or see zoo doctor")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -63,18 +67,19 @@ def train(
 ) -> TrainedModel:
     """Train a model, score it, write a run folder, and return the trained model.
 
-    Arguments:
-        model: a registered name; may be left out where ``config`` names it.
-        config: a ``config.toml`` to take settings from.
-        preset: one of the model's named settings, such as ``paper``; what is given beside it goes before it.
-        out: the run folder; ``runs/MODEL-DATASET-seedK`` by default.
-        resume: continue the run in the folder, if one is there.
-        callbacks: called during the run, before the callbacks of installed packages (hook ``zoo_callbacks``).
-        given: settings (``dataset="mnist"``, ``epochs=20``, ``seed=1``, …) and the model's own options.
+    Args:
+        model: Name of a registered model; may be omitted if ``config`` names it.
+        config: A ``config.toml`` with settings.
+        preset: Name of a preset of the model, such as ``paper``; other arguments take precedence over it.
+        out: The run folder; ``runs/MODEL-DATASET-seedK`` by default.
+        resume: Continue the run in the folder, if there is one.
+        callbacks: Called during the run, before the callbacks of installed packages (hook ``zoo_callbacks``).
+        given: Settings (``dataset="mnist"``, ``epochs=20``, ``seed=1``, …) and the model's own options.
 
     Raises:
-        UsageError: for settings that cannot be meant.
-        ZooError: where the run fails: data that cannot be had, a loss that diverges, a full disk.
+        UsageError: If a setting is not allowed.
+        ZooError: If the run fails: data are not available, a loss diverges, the disk is full.
+        Interrupted: If SIGINT, SIGTERM or SIGHUP stops the run; its checkpoint is saved.
     """
     ranks = Ranks.here()
     callback = _collect_callbacks(callbacks) if ranks.leads else CallbackList()
@@ -110,7 +115,7 @@ def _run(
     scorer = scoring.Scorer(settings.extractor, data, callback.note, EvaluationSettings(n=settings.samples))
     torch.manual_seed(settings.seed)
     networks = make_networks(objective, data.spec).to(device)
-    if not ranks.leads:  # equal networks, but noise of its own for each process
+    if not ranks.leads:  # the networks are equal, the noise of each process its own
         torch.manual_seed((settings.seed + 1_000_003 * ranks.rank) % 2**63)
     stream = Stream(data.train.images, settings.batch, settings.seed, device, data.train.labels, ranks)
     if settings.precision == "auto":
@@ -118,7 +123,7 @@ def _run(
     engine = Engine(objective, networks, stream, settings.precision, compile=settings.compile, graphs=settings.graphs)
     steps = engine.steps = _steps(settings, engine)
     trained = wrap_trained(objective, networks, data.spec)
-    # Only now, with all that can be asked wrongly behind us, is there a folder; and only once all have looked at it.
+    # The folder is created after all checks, and after every process has looked for a finished run.
     ranks.agree(True, device)
     resumable = ranks.agree(ranks.leads and folder.open(settings, resume=resume), device)
     try:
@@ -152,14 +157,14 @@ def _run(
             "classes": list(data.classes),
         }
         folder.save_model(networks.state_dict(), facts)
-        callback.images([*draw_curves(folder), *draw_pictures(folder, trained, data, scorer.extractor)])
-        result = record(settings, folder, objective, engine, data.name, scorer.score(trained), cost)
+        callback.images([*draw_curves(folder), *draw_images(folder, trained, data, scorer.extractor)])
+        result = build_result(settings, folder, objective, engine, data.name, scorer.score(trained), cost)
         folder.save_result(result)
         callback.finished(result, folder.path)
         return trained
     except Exception:
         if ranks.leads:
-            folder.discard_if_bare()
+            folder.discard_if_empty()
         raise
     finally:
         folder.close()
@@ -179,7 +184,7 @@ def _choose_precision(
     ratio = bf16_speedup(objective, networks, stream)
     pays = stream.ranks.agree(ratio > MIN_SPEEDUP, stream.device)
     chosen: Literal["bf16", "fp32"] = "bf16" if pays else "fp32"
-    callback.note(f"precision: {chosen}; steps in bf16 are {ratio:.2f} times as fast as in fp32 here")
+    callback.note(f"precision: {chosen}; steps are {ratio:.2f} times as fast in bf16 as in fp32")
     return attrs.evolve(settings, precision=chosen)
 
 

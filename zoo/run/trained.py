@@ -1,4 +1,4 @@
-"""A trained model in the hand: ``zoo.load`` and what can be asked of it."""
+"""Trained models: ``zoo.load``, sampling, encoding, decoding and reconstruction."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class TrainedModel:
     """A model with its trained networks, in evaluation mode.
 
     Attributes:
-        objective: the model's settings and game.
-        networks: its networks.
-        data: the shape (C, H, W), name and classes of the data set it was trained on.
+        objective: The model.
+        networks: Its networks.
+        data: Shape (C, H, W), name and classes of the training data.
     """
 
     def __init__(self, objective: Generator, networks: Networks, data: DataSpec) -> None:
@@ -34,21 +34,28 @@ class TrainedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Device of the networks."""
         return next(self.networks.parameters()).device
 
     def to(self, device: str | torch.device) -> TrainedModel:
-        """Move the networks; returns self."""
+        """Move the networks to a device; returns self."""
         self.networks.to(device)
         return self
 
     @torch.no_grad()
     def sample(self, n: int, *, seed: int | None = None, batch: int = 500) -> Tensor:
-        """N new images, (n, C, H, W) in [−1, 1]; with a seed, always the same ones.
+        """Generate images.
 
-        The codes are drawn by the processor's generator, so that the same seed means the same images on any device, up
-        to rounding. ``batch`` images are made at a time. Both hold but for a model with a ``sample`` of its own: there
-        the device draws, and ``batch`` decides which images they are.
+        Codes are drawn on the CPU, so that a seed gives the same images on every device, up to rounding. A model that
+        overrides ``sample`` draws on its device, and its images also depend on ``batch``.
+
+        Args:
+            n: Number of images.
+            seed: Seed of the codes; None for torch's global generator.
+            batch: Number of images generated at a time.
+
+        Returns:
+            Images (n, C, H, W) in [−1, 1].
         """
         if n < 1:
             raise UsageError(f"n: {n} is not allowed; must be at least 1")
@@ -57,7 +64,7 @@ class TrainedModel:
             if seed is not None:
                 torch.manual_seed(seed)
             if type(self.objective).sample is Generator.sample:
-                # All codes at once: drawn in parts, they would be others for another size of the parts.
+                # All codes at once: drawn in batches, they would depend on the batch size.
                 codes = self.objective.prior(torch.empty(0), n).to(self.device)
                 parts = [self.objective.decode(self.networks, z) for z in torch.split(codes, batch)]
             else:
@@ -66,7 +73,7 @@ class TrainedModel:
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
-        """The mean images of codes z (B, d): (B, C, H, W) in [−1, 1]."""
+        """Decode codes z (B, d) to mean images (B, C, H, W) in [−1, 1]."""
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             latent = self.objective.prior(z, 1).shape[1]
@@ -75,8 +82,8 @@ class TrainedModel:
         return self.objective.decode(self.networks, z).float()
 
     def images(self, n: int, *, seed: int | None = None) -> NDArray[np.uint8]:
-        """N new images as files hold them: uint8, (n, H, W) for one channel and (n, H, W, C) for three."""
-        return as_files(to_uint8(self.sample(n, seed=seed)))
+        """Generate images as a uint8 array: (n, H, W) for one channel, (n, H, W, C) for three."""
+        return to_image_array(to_uint8(self.sample(n, seed=seed)))
 
 
 class TrainedAutoencoder(TrainedModel):
@@ -96,25 +103,25 @@ class TrainedAutoencoder(TrainedModel):
 
     @torch.no_grad()
     def encode(self, x: Tensor | NDArray[Any], *, batch: int = 500) -> Tensor:
-        """The posterior mean of images x (B, C, H, W), in [−1, 1] or uint8: codes (B, d)."""
+        """Encode images x (B, C, H, W), in [−1, 1] or uint8, to posterior means (B, d)."""
         return torch.cat([self.objective.encode(self.networks, b) for b in torch.split(self._input(x), batch)]).float()
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor | NDArray[Any], *, batch: int = 500) -> Tensor:
-        """Images x (B, C, H, W), in [−1, 1] or uint8, through encoder and decoder: (B, C, H, W) in [−1, 1]."""
+        """Encode and decode images x (B, C, H, W), in [−1, 1] or uint8, to images (B, C, H, W) in [−1, 1]."""
         return torch.cat(
             [self.objective.reconstruct(self.networks, b) for b in torch.split(self._input(x), batch)]
         ).float()
 
 
-def as_files(images: Tensor) -> NDArray[np.uint8]:
-    """uint8 (N, C, H, W) → (N, H, W) for one channel, (N, H, W, C) for three."""
+def to_image_array(images: Tensor) -> NDArray[np.uint8]:
+    """Convert uint8 images (N, C, H, W) to an array (N, H, W) for one channel, (N, H, W, C) for three."""
     array = images.cpu().permute(0, 2, 3, 1).numpy()
     return array[..., 0] if array.shape[-1] == 1 else array
 
 
 def make_networks(objective: Objective, data: DataSpec) -> Networks:
-    """The model's networks for a data set, fresh."""
+    """Build the untrained networks of a model for a data set."""
     return Networks(objective.networks(data))
 
 
@@ -132,10 +139,18 @@ def wrap_trained(objective: Objective, networks: Networks, data: DataSpec) -> Tr
 
 
 def load(run: str | Path, *, device: str = "cpu") -> TrainedModel:
-    """The trained model of a run folder; a :class:`TrainedAutoencoder` where it can encode.
+    """Load the trained model of a run folder.
+
+    Args:
+        run: The run folder.
+        device: Device of the networks.
+
+    Returns:
+        A :class:`TrainedAutoencoder` if the model has an encoder.
 
     Raises:
-        UsageError: where there is no run, it is unfinished, or its model is not installed.
+        UsageError: If there is no run, it is unfinished, or its model is not installed.
+        ZooError: If the weights are damaged or belong to another run.
     """
     folder = RunFolder(Path(run))
     tensors, facts = folder.load_model()

@@ -1,4 +1,4 @@
-"""The loop of a run: steps, lines of its metrics, checkpoints, and a stop between two steps where one is asked for."""
+"""The training loop of a run: steps, metrics, checkpoints, and a clean stop on a signal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zoo.run.settings import RunSettings
 __all__ = ["fit"]
 
 LOGGED_LINES = 200
-"""Lines of metrics.jsonl in a run, about."""
+"""Approximate number of lines of ``metrics.jsonl`` per run."""
 
 
 def fit(
@@ -85,14 +85,14 @@ def fit(
             folder.save_checkpoint(state, {"seconds": elapsed, "steps": steps, **identity})
 
     with interrupts.deferred():
-        stop, told = False, False
+        stop, noted = False, False
         while engine.step_count < steps and not stop:
             engine.step()
             step = engine.step_count
-            if engine.fallbacks and not told:
-                told = True
+            if engine.fallbacks and not noted:
+                noted = True
                 for what, why in engine.fallbacks.items():
-                    callback.note(f"{what}: not used, steps stay eager: {why}")
+                    callback.note(f"{what}: not used, steps run eagerly: {why}")
             epoch = step * engine.batches_per_step / engine.stream.per_epoch
             logged = step % every == 0 or step == steps
             if logged:
@@ -101,12 +101,13 @@ def fit(
                 seconds = before + time.perf_counter() - begin
                 if ranks.leads:
                     folder.append_metrics(scoring.metrics_line(step, engine.images_seen, seconds, terms, norms))
-                callback.step_logged(step, engine.images_seen, epoch, terms, norms)
-            if step % 8 == 0 or logged:
+                if interrupts.received is None:  # after SIGHUP the terminal is gone: output would fail before the save
+                    callback.step_logged(step, engine.images_seen, epoch, terms, norms)
+            if (step % 8 == 0 or logged) and interrupts.received is None:
                 callback.progressed(engine.images_seen, epoch)
             stop, due = interrupts.received is not None, time.perf_counter() - saved >= settings.checkpoint_seconds
             if ranks.size > 1:
-                # What needs all of them they do at the same step, when the first says so.
+                # All processes stop and save at the same step, decided by the first.
                 stop, due = (logged and ranks.agree(flag, device) for flag in (stop, due))
             if due:
                 save()
