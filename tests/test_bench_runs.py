@@ -191,5 +191,5 @@ def test_settings_refuse_both_budgets():
     with pytest.raises(UsageError, match="omit one of them"):
         RunSettings(images=5, epochs=1)
     assert RunSettings.from_table({"model": "vae", "protocol": "p@1#a"}).protocol == "p@1#a"
-    with pytest.raises(UsageError, match="must be names"):
+    with pytest.raises(UsageError, match="must be strings"):
         RunSettings.from_table({"model": "vae", "protocol": 3})
