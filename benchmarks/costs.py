@@ -14,7 +14,8 @@ from step_costs import Counter
 from timing import CHECK_STEPS, Bench, Table, show
 from torch.profiler import ProfilerActivity, profile
 
-from zoo.engine import Engine, layers
+from zoo.accelerators import cpu
+from zoo.engine import Engine
 
 
 def cost(bench: Bench) -> Table:
@@ -59,8 +60,8 @@ def peak_flops(bench: Bench, dtype: torch.dtype) -> float:
     n = 8192 if bench.device.type == "cuda" else 1536
     a, b = (torch.randn(n, n, device=bench.device).to(dtype) for _ in range(2))
     # In float32 torch's own product may not be what a processor can do.
-    own = bench.device.type == "cpu" and dtype == torch.float32 and layers.AVX512
-    product = (lambda: torch.ops.latent_zoo.product(a, b, None)) if own else (lambda: torch.mm(a, b))
+    own = bench.device.type == "cpu" and dtype == torch.float32 and cpu.AVX512
+    product = (lambda: torch.ops.latent_zoo.linear(a, b, None)) if own else (lambda: torch.mm(a, b))
     bench.seconds(product, 2)
     return max(2 * n**3 * 4 / bench.seconds(product, 4) for _ in range(4))
 

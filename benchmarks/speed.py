@@ -36,8 +36,8 @@ from peers import GAMES, Fed, available, trainer
 from timing import CHECK_STEPS, Bench, Step, Table, largest_difference, show
 from whole_run import job
 
+from zoo.accelerators import cpu
 from zoo.data import DataSpec
-from zoo.engine import layers
 from zoo.run.trained import wrap_trained
 
 
@@ -51,7 +51,7 @@ def loops(bench: Bench) -> Table:
             nets = [bench.networks(model) for _ in range(2)]
             if bench.device.type == "cpu":
                 # Bits depend on the order of sums: the proof has the engine's layout and layers, the race torch's own.
-                layers.accelerate(nets[0].to(memory_format=torch.channels_last))
+                cpu.accelerate(nets[0].to(memory_format=torch.channels_last))
             same, bare = (loop(Resident(bench.images, bench.batch, bench.device), net, model) for net in nets)
             for step in (ours.step, same, bare):
                 torch.manual_seed(1)
@@ -85,7 +85,7 @@ def peers(bench: Bench) -> Table:
         ours = bench.engine(theirs)
         checked = bench.networks(theirs)
         if bench.device.type == "cpu":
-            layers.accelerate(checked)
+            cpu.accelerate(checked)
         proof = trainer(name, checked, theirs, bench.images, bench.batch, bench.device)
         proof.prepare_training()
         proof.train_loader = Fed(ours.stream, CHECK_STEPS, name)
@@ -148,7 +148,7 @@ def ablation(bench: Bench) -> Table:
         for label, engine in engines.items():
             torch.manual_seed(1)
             bench.seconds(engine.step, CHECK_STEPS)
-            terms[label] = engine.read()
+            terms[label] = engine.read_terms()
             steps[label] = engine.step
         oracle = terms["engine, eager"]
         for label, found in bench.compare(steps, "bare loop").items():

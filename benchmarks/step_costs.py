@@ -28,9 +28,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 import zoo
+import zoo.accelerators.cpu  # defines the operators whose costs are declared below
 from zoo import options
 from zoo.data import Dataset, load_dataset
-from zoo.engine import Engine, Stream
+from zoo.engine import BatchStream, Engine
 from zoo.registry import registry
 from zoo.run.trained import make_networks
 
@@ -43,7 +44,7 @@ SLOW = 0.9
 
 
 # The engine's own operations: what the mathematics has, not what their way of doing it adds.
-@register_flop_formula(torch.ops.latent_zoo.product)
+@register_flop_formula(torch.ops.latent_zoo.linear)
 def product_flops(x: Shape, w: Shape, *_: Any, **__: Any) -> int:
     """Of x wᵀ: x (m, k), w (n, k)."""
     return 2 * x[0] * x[1] * w[0]
@@ -85,7 +86,7 @@ def engine_of(name: str, data: Dataset, **settings: Any) -> Engine:
     torch.manual_seed(0)
     model = options.build(registry().model(name), settings)
     networks = make_networks(model, data.spec)
-    return Engine(model, networks, Stream(data.train.images, BATCH, 0, CPU, data.train.labels))
+    return Engine(model, networks, BatchStream(data.train.images, BATCH, 0, CPU, data.train.labels))
 
 
 def counts(name: str, data: Dataset) -> dict[str, int]:

@@ -15,7 +15,7 @@ from torch import Tensor
 import zoo
 from zoo import options
 from zoo.data import DataSpec, load_dataset
-from zoo.engine import Engine, Stream
+from zoo.engine import BatchStream, Engine
 from zoo.registry import registry
 from zoo.run.trained import make_networks
 
@@ -61,7 +61,7 @@ class Bench:
     def engine(self, model: Any, images: Tensor | None = None, spec: DataSpec | None = None, **settings: Any) -> Engine:
         """A fresh engine on fresh networks."""
         images = self.images if images is None else images
-        stream = Stream(images, settings.pop("batch", self.batch), 0, self.device)
+        stream = BatchStream(images, settings.pop("batch", self.batch), 0, self.device)
         return Engine(model, self.networks(model, spec), stream, **settings)
 
     def seconds(self, step: Step, steps: int) -> float:

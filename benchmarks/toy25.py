@@ -56,14 +56,14 @@ class Points:
     def __init__(self, batch: int, seed: int) -> None:
         self.batch, self.seed, self.device, self.ranks = batch, seed, torch.device("cpu"), Ranks()
 
-    def places(self, position: int) -> Tensor:
-        """The batch at ``position``: float (B, 1, 1, 2). Points are where they are: places and batch are one."""
+    def indices(self, position: int) -> Tensor:
+        """The batch at ``position`` itself, float (B, 1, 1, 2), in place of indices."""
         return draw(self.batch, torch.Generator().manual_seed(self.seed * 1_000_003 + position))
 
     @staticmethod
-    def batch_at(places: Tensor, labels: bool = False) -> tuple[Tensor]:
-        """The batch at these places."""
-        return (places,)
+    def load(points: Tensor, labels: bool = False) -> tuple[Tensor]:
+        """The batch."""
+        return (points,)
 
 
 class Encoder(zoo.Encoder):
@@ -161,7 +161,7 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     engine = Engine(model, net, Points(args.batch, seed))  # type: ignore[arg-type]
     for _ in range(args.steps):
         engine.step()
-    engine.check()
+    engine.check_finite()
     scores = score(model, net, seed)
     return {"model": name, "seed": seed, **scores, "CPU seconds": round(time.process_time() - start, 1)}
 

@@ -11,7 +11,7 @@ from torch import Tensor, distributions
 from torch.nn import functional as F
 
 import zoo
-from zoo.engine import Engine, Stream
+from zoo.engine import BatchStream, Engine
 from zoo.registry import registry
 
 SHAPE, BATCH, LATENT = (1, 8, 8), 16, 4
@@ -24,7 +24,7 @@ def game(model: str, *, steps: int = 0, **options: Any) -> Engine:
     torch.manual_seed(0)
     networks = zoo.Networks(objective.networks(zoo.DataSpec("noise", SHAPE)))
     images = torch.randint(0, 256, (64, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
-    engine = Engine(objective, networks, Stream(images, BATCH, 0, torch.device("cpu"), torch.arange(64) % 3))
+    engine = Engine(objective, networks, BatchStream(images, BATCH, 0, torch.device("cpu"), torch.arange(64) % 3))
     for _ in range(steps):
         engine.step()
     return engine
@@ -35,7 +35,7 @@ def play(engine: Engine, turn: int = 0) -> dict[str, list[Tensor | None]]:
     engine.networks.zero_grad()
     x = engine.stream[0]
     torch.manual_seed(77)
-    engine.play(turn, x)
+    engine.step_turn(turn, x)
     return {n: [p.grad for p in engine.networks[n].parameters()] for n in engine.networks.names()}
 
 

@@ -16,7 +16,7 @@ import zoo
 from zoo import options
 from zoo.accelerators import cpu
 from zoo.accelerators.cpu import accelerate, restore
-from zoo.engine import Engine, Stream
+from zoo.engine import BatchStream, Engine
 from zoo.registry import registry
 from zoo.run.trained import make_networks
 
@@ -53,7 +53,7 @@ def any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AVX512", "AMD", "BF16"):
         monkeypatch.setattr(cpu, name, True)
     monkeypatch.setattr(cpu, "MIN_MULTIPLICATIONS", 0)
-    monkeypatch.setattr(cpu, "NARROW", 0)
+    monkeypatch.setattr(cpu, "MIN_SIDE", 0)
     torch.manual_seed(0)
 
 
@@ -147,14 +147,14 @@ def test_gradients_of_gradients_are_torchs(layer: nn.Module, bf16: bool) -> None
 )
 def test_a_product_takes_tensors_as_they_lie(x: Tensor, w: Tensor) -> None:
     bias = torch.randn(2 * len(w))[::2]
-    torch.testing.assert_close(torch.ops.latent_zoo.product(x, w, bias), x @ w.t() + bias)
+    torch.testing.assert_close(torch.ops.latent_zoo.linear(x, w, bias), x @ w.t() + bias)
 
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("product", (torch.randn(8, 6), torch.randn(5, 6), torch.randn(5))),
-        ("product", (torch.randn(6, 8).t(), torch.randn(5, 6), None)),
+        ("linear", (torch.randn(8, 6), torch.randn(5, 6), torch.randn(5))),
+        ("linear", (torch.randn(6, 8).t(), torch.randn(5, 6), None)),
         ("upscale", (torch.randn(2, 8, 5, 7), torch.randn(8, 1, 4, 4), torch.randn(1), 2, 1, 0)),
         ("weight_gradient", (torch.randn(2, 8, 10, 14), torch.randn(2, 16, 5, 7), 4, 2, 1)),
     ],
@@ -203,9 +203,9 @@ def test_what_is_small_or_narrow_stays_torchs(monkeypatch: pytest.MonkeyPatch) -
     x, images = torch.randn(70, 80), torch.randn(2, 8, 5, 5)
     assert operations(line, x)
     assert operations(last, images)
-    monkeypatch.setattr(cpu, "NARROW", 71)
+    monkeypatch.setattr(cpu, "MIN_SIDE", 71)
     assert not operations(line, x)
-    monkeypatch.setattr(cpu, "NARROW", 70)
+    monkeypatch.setattr(cpu, "MIN_SIDE", 70)
     assert operations(line, x)
     for worth, through in ((70 * 80 * 90, True), (70 * 80 * 90 + 1, False)):
         monkeypatch.setattr(cpu, "MIN_MULTIPLICATIONS", worth)
@@ -245,7 +245,7 @@ def test_plainly_takes_it_back() -> None:
 class Counted(TorchDispatchMode):
     """Counts operations by name; those of our own as torch's that they stand for."""
 
-    STANDS_FOR = {"latent_zoo.product": "products", "aten.mm": "products", "aten.addmm": "products"}
+    STANDS_FOR = {"latent_zoo.linear": "products", "aten.mm": "products", "aten.addmm": "products"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -269,12 +269,12 @@ def test_a_game_costs_no_product_more_and_plays_alike(monkeypatch: pytest.Monkey
         objective = options.build(registry().model(model), {"family": family, "width": 8})
         networks = make_networks(objective, zoo.DataSpec("test", (1, 12, 12), tuple("01"), torch.zeros(1, 12, 12)))
         images = torch.randint(0, 256, (40, 1, 12, 12), dtype=torch.uint8)
-        engine = Engine(objective, networks, Stream(images, 8, 0, CPU))
-        assert bool(engine.accelerated) == quick
+        engine = Engine(objective, networks, BatchStream(images, 8, 0, CPU))
+        assert bool(engine.accelerated_layers) == quick
         found: list[Tensor | None] = []
         with Counted() as counted:  # type: ignore[no-untyped-call]
-            for turn in engine.plays:
-                terms, gradients = turn.eagerly(*turn.batch(0))
+            for turn in engine.turn_steps:
+                terms, gradients = turn.eager_gradients(*turn.batch(0))
                 found += [*terms.values(), *gradients]
         return found, counted.counts["products"]
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import zoo
 from zoo import Turn, UsageError, ZooError
-from zoo.engine import Engine, Stream
+from zoo.engine import BatchStream, Engine
 from zoo.game import player_groups, term_names
 from zoo.interfaces import Networks
 from zoo.registry import registry
@@ -35,7 +35,7 @@ def _engine(model: str, seed: int = 0, **options: Any) -> Engine:
     objective = registry().model(model)(**{"latent": 5, "width": 4, **options})
     torch.manual_seed(seed)
     networks = Networks(objective.networks(zoo.DataSpec("noise", SHAPE)))
-    return Engine(objective, networks, Stream(_images(), BATCH, 0, CPU))
+    return Engine(objective, networks, BatchStream(_images(), BATCH, 0, CPU))
 
 
 def _parameters(networks: Networks) -> dict[str, Tensor]:
@@ -256,7 +256,7 @@ def _toy(
     # Image i is all i, so that a batch tells which images it holds.
     images = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 1, 2, 2).contiguous()
     made = Networks(networks or {"a": One(2.0), "b": One(3.0), "c": One(5.0)})
-    return Engine(Toy(game=turns, **more), made, Stream(images, batch, 0, CPU))
+    return Engine(Toy(game=turns, **more), made, BatchStream(images, batch, 0, CPU))
 
 
 def _which(x: Tensor) -> list[int]:
@@ -378,7 +378,7 @@ def test_a_repeated_turn_draws_fresh_batches_and_updates_each_time() -> None:
     assert [len(v) for v in seen.values()] == [6, 2]
     drawn = sorted(i for batch in seen["critic"] for i in batch)
     assert drawn == list(range(12)), "two steps of three batches of two are one epoch of twelve, each image once"
-    assert engine.read()["critic/w"] == pytest.approx((3 + 2.9 + 2.8 + 2.7 + 2.6 + 2.5) / 6)
+    assert engine.read_terms()["critic/w"] == pytest.approx((3 + 2.9 + 2.8 + 2.7 + 2.6 + 2.5) / 6)
 
 
 def test_read_gives_the_mean_of_each_term_since_the_last_reading() -> None:
@@ -386,19 +386,19 @@ def test_read_gives_the_mean_of_each_term_since_the_last_reading() -> None:
     for _ in range(3):
         engine.step()
     batches = [sum(_which(engine.stream[i])) / 2 for i in range(5)]
-    first = engine.read()
+    first = engine.read_terms()
     assert first == pytest.approx({"w": (2 + 1.9 + 1.8) / 3, "seen": sum(batches[:3]) / 3}, rel=1e-5)
     for _ in range(2):
         engine.step()
-    assert engine.read() == pytest.approx({"w": (1.7 + 1.6) / 2, "seen": sum(batches[3:]) / 2}, rel=1e-5)
-    assert engine.read() == {}, "nothing was played since"
+    assert engine.read_terms() == pytest.approx({"w": (1.7 + 1.6) / 2, "seen": sum(batches[3:]) / 2}, rel=1e-5)
+    assert engine.read_terms() == {}, "nothing was played since"
 
 
 def test_terms_that_nobody_minimizes_are_still_reported() -> None:
     turn = Turn({"a": {"w": 1}}, lambda net, x: {"w": net.a.w, "watched": 2 * net.b.w})
     engine = _toy(turn)
     engine.step()
-    assert engine.read()["watched"] == 6
+    assert engine.read_terms()["watched"] == 6
     assert term_names(turn) == ("w",)
 
 
@@ -475,15 +475,15 @@ def test_a_run_that_diverges_is_told_with_the_term_and_the_step(bad: float) -> N
     value = torch.tensor(1.0)
     engine = _toy(Turn({"a": {"w": 1}}, lambda net, x: {"w": net.a.w, "odd": value * net.b.w}))
     engine.step()
-    engine.check()
+    engine.check_finite()
     value = torch.tensor(bad)
     engine.step()
     value = torch.tensor(1.0)
     engine.step()  # one bad step among good ones is not averaged away
     with pytest.raises(ZooError, match=r"diverged: term 'odd' .* step 3; .*--lr"):
-        engine.check()
+        engine.check_finite()
     with pytest.raises(ZooError, match="diverged"):
-        engine.read()
+        engine.read_terms()
 
 
 @pytest.mark.parametrize(
@@ -649,7 +649,7 @@ def test_a_resumed_engine_goes_on_to_the_same_bits(model: str, options: dict[str
     saved = safetensors.torch.save(engine.state())
     for _ in range(4):
         engine.step()
-    state, means = engine.state(), engine.read()
+    state, means = engine.state(), engine.read_terms()
 
     fresh = _engine(model, seed=99, **options)
     torch.manual_seed(12345)
@@ -663,7 +663,7 @@ def test_a_resumed_engine_goes_on_to_the_same_bits(model: str, options: dict[str
     assert any(key.endswith("exp_avg") for key in state)
     different = [key for key in state if not torch.equal(state[key], again[key])]
     assert not different
-    assert fresh.read() == means
+    assert fresh.read_terms() == means
     assert fresh.images_seen == engine.images_seen == (k + 4) * BATCH
 
 
@@ -696,7 +696,7 @@ def test_every_optimizer_is_resumed_in_every_turn(rule: zoo.Optimizer) -> None:
     assert all(v.isfinite().all() for v in a.values())
     assert not [k for k in a if not torch.equal(a[k], b[k])]
     assert all(torch.equal(saved[k], untouched[k]) for k in saved), "nor does training on it change it"
-    assert fresh.read() == engine.read()
+    assert fresh.read_terms() == engine.read_terms()
 
 
 # ----------------------------------------------------------------------------------------------------------- stream
@@ -705,7 +705,7 @@ def test_every_optimizer_is_resumed_in_every_turn(rule: zoo.Optimizer) -> None:
 @pytest.mark.parametrize(("n", "batch"), [(12, 4), (13, 4), (7, 7), (9, 2)])
 def test_an_epoch_shows_no_image_twice(n: int, batch: int) -> None:
     images = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1)
-    stream = Stream(images, batch, 3, CPU)
+    stream = BatchStream(images, batch, 3, CPU)
     assert stream.per_epoch == n // batch
     orders = []
     for epoch in range(3):
@@ -720,29 +720,29 @@ def test_an_epoch_shows_no_image_twice(n: int, batch: int) -> None:
 
 
 def test_an_image_that_one_epoch_leaves_out_is_shown_by_others() -> None:
-    stream = Stream(torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1), 4, 0, CPU)
+    stream = BatchStream(torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1), 4, 0, CPU)
     shown = {int(v) for i in range(20) for v in ((stream[i] + 1) * 127.5).round()}
     assert shown == {0, 1, 2, 3, 4}
 
 
 def test_a_batch_is_a_function_of_seed_and_position() -> None:
     images = _images(20)
-    sequential = [Stream(images, 3, 7, CPU)[i] for i in range(15)]
-    stream = Stream(images, 3, 7, CPU)
+    sequential = [BatchStream(images, 3, 7, CPU)[i] for i in range(15)]
+    stream = BatchStream(images, 3, 7, CPU)
     torch.manual_seed(0)
     for i in (14, 0, 7, 7, 13, 1, 6, 5):
         torch.rand(i + 1)  # the global generator plays no part
         assert torch.equal(stream[i], sequential[i])
-    assert not torch.equal(Stream(images, 3, 8, CPU)[0], sequential[0])
+    assert not torch.equal(BatchStream(images, 3, 8, CPU)[0], sequential[0])
     # Seed 7's second epoch is not seed 8's first.
-    assert not torch.equal(Stream(images, 3, 8, CPU)[0], sequential[6])
+    assert not torch.equal(BatchStream(images, 3, 8, CPU)[0], sequential[6])
 
 
 def test_drawing_batches_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(4)
     expected = torch.rand(3)
     torch.manual_seed(4)
-    stream = Stream(_images(20), 3, 7, CPU)
+    stream = BatchStream(_images(20), 3, 7, CPU)
     for i in range(9):
         stream[i]
     assert torch.equal(torch.rand(3), expected)
@@ -750,20 +750,20 @@ def test_drawing_batches_leaves_the_global_generator_alone() -> None:
 
 def test_a_batch_holds_pixels_in_minus_one_to_one() -> None:
     images = torch.tensor([0, 255, 51], dtype=torch.uint8).view(3, 1, 1, 1)
-    batch = Stream(images, 3, 0, CPU)[0]
+    batch = BatchStream(images, 3, 0, CPU)[0]
     assert batch.dtype == torch.float32
     torch.testing.assert_close(batch.flatten().sort().values, torch.tensor([-1.0, -0.6, 1.0]))
 
 
 def test_a_batch_larger_than_the_data_set_is_refused() -> None:
-    assert Stream(_images(4), 4, 0, CPU).per_epoch == 1
+    assert BatchStream(_images(4), 4, 0, CPU).per_epoch == 1
     with pytest.raises(UsageError, match="batch: 5 is not allowed; the data set has 4"):
-        Stream(_images(4), 5, 0, CPU)
+        BatchStream(_images(4), 5, 0, CPU)
 
 
 def test_large_seeds_are_seeds_too() -> None:
     images = _images(20)
-    a, b = (Stream(images, 3, seed, CPU)[0] for seed in (2**62, 2**62 + 1))
+    a, b = (BatchStream(images, 3, seed, CPU)[0] for seed in (2**62, 2**62 + 1))
     assert not torch.equal(a, b)
 
 
@@ -809,7 +809,7 @@ def test_a_step_reads_nothing_back_to_the_host(model: str, options: dict[str, An
         for _ in range(7):  # across an epoch's end
             engine.step()
     assert engine.step_count == 7
-    assert engine.read()
+    assert engine.read_terms()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: type(r).__name__)
@@ -827,13 +827,13 @@ def test_bf16_computes_networks_in_half_and_keeps_weights_and_losses_in_single()
     networks = Networks(objective.networks(zoo.DataSpec("noise", SHAPE)))
     seen: list[torch.dtype] = []
     networks.critic.trunk.convolutions[0].register_forward_hook(lambda m, i, out: seen.append(out.dtype))
-    engine = Engine(objective, networks, Stream(_images(), BATCH, 0, CPU), "bf16")
+    engine = Engine(objective, networks, BatchStream(_images(), BATCH, 0, CPU), "bf16")
     terms = engine.terms(objective.turns()[0], engine.stream[0])
     assert set(seen) == {torch.bfloat16}
     assert {t.dtype for t in terms.values()} == {torch.float32}
     engine.step()
     assert {p.dtype for p in networks.parameters()} == {torch.float32}
-    assert engine.read().keys() == terms.keys()
+    assert engine.read_terms().keys() == terms.keys()
 
 
 def test_a_gradient_in_another_memory_layout_than_its_parameter_moves_it_by_the_same_numbers() -> None:

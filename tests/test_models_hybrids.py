@@ -81,9 +81,9 @@ def test_aaes_encoder_has_an_optimizer_for_each_phase() -> None:
         ]
 
     for _ in range(3):
-        engine.play(0, engine.stream[0])
+        engine.step_turn(0, engine.stream[0])
     assert steps() == [{3.0}, set()]
-    engine.play(2, engine.stream[0])
+    engine.step_turn(2, engine.stream[0])
     assert steps() == [{3.0}, {1.0}]
 
 

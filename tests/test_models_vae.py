@@ -219,7 +219,7 @@ def test_avbs_further_steps_of_the_critic_are_of_the_same_cost() -> None:
     engine = game("avb")
     main, judge = engine.objective.turns()
     assert judge.players == {"critic": {"gan": 1.0}}
-    x = engine.batch(main)[0]
+    x = engine.first_batch(main)[0]
     costs = []
     for turn in (main, judge):
         torch.manual_seed(5)

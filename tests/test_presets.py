@@ -9,7 +9,7 @@ from torch import nn
 import zoo
 from zoo import options
 from zoo.data import DataSpec
-from zoo.engine import Engine, Stream
+from zoo.engine import BatchStream, Engine
 from zoo.errors import UsageError
 from zoo.registry import registry
 from zoo.run.settings import RunSettings
@@ -42,10 +42,10 @@ def test_a_preset_is_settings_that_a_run_takes_and_a_game_that_plays(model, pres
     torch.manual_seed(0)
     networks = make_networks(objective, spec(*shape))
     images = torch.randint(0, 256, (8, *shape), dtype=torch.uint8)
-    stream = Stream(images, 4, 0, torch.device("cpu"), torch.arange(8))
+    stream = BatchStream(images, 4, 0, torch.device("cpu"), torch.arange(8))
     engine = Engine(objective, networks, stream, steps=2)
     engine.step()
-    assert engine.read()
+    assert engine.read_terms()
     trained = wrap_trained(objective, networks, spec(*shape))
     made = trained.sample(2, seed=0)
     assert made.shape == (2, *shape)
@@ -213,10 +213,10 @@ def test_a_schedule_sets_the_rate_of_each_step():
     objective = options.build(registry().model("bigan"), {"decay": True, "family": "mlp", "width": 1, "lr": 1.0})
     networks = make_networks(objective, spec(1, 8, 8))
     images = torch.zeros(8, 1, 8, 8, dtype=torch.uint8)
-    engine = Engine(objective, networks, Stream(images, 4, 0, torch.device("cpu")), steps=8)
+    engine = Engine(objective, networks, BatchStream(images, 4, 0, torch.device("cpu")), steps=8)
     rates = []
     for _ in range(8):
         engine.step()
-        (update, *_) = engine.plays[0].updates.values()
-        rates.append(update._optimizer.param_groups[0]["lr"])
+        (optimizer, *_) = engine.turn_steps[0].optimizers.values()
+        rates += optimizer.learning_rates
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.01**0.25, 0.1, 0.01**0.75])

@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from zoo.engine import Ranks, Stream
+from zoo.engine import BatchStream, Ranks
 from zoo.errors import UsageError
 
 # The networks have no batch statistics. What the models draw is drawn for the whole batch by every process, which then
@@ -22,11 +22,11 @@ import sys, torch, zoo
 from torch.overrides import TorchFunctionMode
 from zoo import options
 from zoo.data import DataSpec
-from zoo.engine import Engine, Ranks, Stream
+from zoo.engine import Engine, Ranks, BatchStream
 from zoo.registry import registry
 from zoo.run.trained import make_networks
 
-ranks = Ranks.here()
+ranks = Ranks.from_environment()
 
 class WholeBatch(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -48,13 +48,13 @@ objective = options.build(registry().model(model), {"norm": "none", "width": 4, 
 data = DataSpec("test", (1, 12, 12), tuple("0123456789"), torch.zeros(1, 12, 12))
 networks = make_networks(objective, data)
 images = torch.randint(0, 256, (64, 1, 12, 12), dtype=torch.uint8)
-stream = Stream(images, 16, 0, torch.device("cpu"), torch.arange(64) % 10, ranks)
+stream = BatchStream(images, 16, 0, torch.device("cpu"), torch.arange(64) % 10, ranks)
 engine = Engine(objective, networks, stream, steps=20)
 with WholeBatch():
     for _ in range(20):
         engine.step()
-if ranks.leads:
-    torch.save({"net": networks.state_dict(), "terms": engine.read()}, out)
+if ranks.is_main:
+    torch.save({"net": networks.state_dict(), "terms": engine.read_terms()}, out)
 """
 
 
@@ -85,8 +85,8 @@ def test_two_processes_with_half_a_batch_each_end_where_one_does(tmp_path, model
 
 def test_the_shares_of_a_batch_make_up_the_batch():
     images = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).expand(40, 1, 8, 8)
-    whole = Stream(images, 8, 3, torch.device("cpu"))
-    shares = [Stream(images, 8, 3, torch.device("cpu"), ranks=Ranks(r, 4)) for r in range(4)]
+    whole = BatchStream(images, 8, 3, torch.device("cpu"))
+    shares = [BatchStream(images, 8, 3, torch.device("cpu"), ranks=Ranks(r, 4)) for r in range(4)]
     for position in (0, 4, 5, 11):
         assert torch.equal(torch.cat([s[position] for s in shares]), whole[position])
 
@@ -94,7 +94,7 @@ def test_the_shares_of_a_batch_make_up_the_batch():
 def test_a_batch_that_processes_cannot_share_evenly_is_refused():
     images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
     with pytest.raises(UsageError, match="batch: 8 is not allowed with 3 processes; must be a multiple"):
-        Stream(images, 8, 0, torch.device("cpu"), ranks=Ranks(0, 3))
+        BatchStream(images, 8, 0, torch.device("cpu"), ranks=Ranks(0, 3))
 
 
 def torchrun(processes: int, *arguments: str) -> subprocess.Popen[str]:

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.data import DataSpec
-from zoo.engine import Engine, Stream
-from zoo.engine.compiled import traced, untouched
+from zoo.engine import BatchStream, Engine
+from zoo.engine.compiled import preserve_state, trace_gradients
 from zoo.engine.turn_step import TurnStep
 from zoo.errors import ZooError
 from zoo.game import player_groups, term_names
@@ -68,7 +68,7 @@ class Case:
         torch.manual_seed(seed)
         objective, labels = self.objective(), torch.arange(self.images) % 10
         networks = make_networks(objective, self.data).to(self.device)
-        return Engine(objective, networks, Stream(self.pixels(), BATCH, seed, self.device, labels))
+        return Engine(objective, networks, BatchStream(self.pixels(), BATCH, seed, self.device, labels))
 
 
 def check_options(case: Case) -> None:
@@ -93,7 +93,7 @@ def check_game(case: Case) -> None:
             if network not in names:
                 raise Failed(f"turn {turn.name!r}: player {network!r} is no network; networks: {', '.join(names)}")
         playing |= set(turn.players)
-        terms = engine.terms(turn, *engine.batch(turn))
+        terms = engine.terms(turn, *engine.first_batch(turn))
         for name in term_names(turn):
             if name not in terms:
                 raise Failed(f"turn {turn.name!r}: no term {name!r}; terms() returns {', '.join(terms)}")
@@ -113,7 +113,7 @@ def check_gradients(case: Case) -> None:
     reached: set[str] = set()
     for turn in engine.objective.turns():
         before = {k: v.clone() for k, v in engine.networks.named_parameters()}
-        terms = engine.terms(turn, *engine.batch(turn))
+        terms = engine.terms(turn, *engine.first_batch(turn))
         for row in player_groups(turn.players):
             named = {f"{n}.{k}": p for n in row.networks for k, p in engine.networks[n].named_parameters()}
             loss = torch.stack([w * terms[t] for t, w in row.weights]).sum()
@@ -132,7 +132,7 @@ def check_routing(case: Case) -> None:
     engine = case.engine()
     for index, turn in enumerate(engine.objective.turns()):
         before = {k: v.clone() for k, v in engine.networks.named_parameters()}
-        engine.play(index, *engine.batch(turn))
+        engine.step_turn(index, *engine.first_batch(turn))
         moved = {k.partition(".")[0] for k, v in engine.networks.named_parameters() if not torch.equal(v, before[k])}
         held: set[str] = set() if turn.gate is None else set(turn.players)
         if moved - set(turn.players):
@@ -224,26 +224,26 @@ def check_sync(case: Case) -> None:
 
 def check_capture(case: Case) -> None:
     """What a step did on one batch, traced, it does on another: so it may be compiled, or captured as a CUDA graph."""
-    for play in case.engine().plays:
-        first, second = (play.batch(position) for position in (0, 1))
-        name = play.turn.name
-        with untouched(play):
+    for turn_step in case.engine().turn_steps:
+        first, second = (turn_step.batch(position) for position in (0, 1))
+        name = turn_step.turn.name
+        with preserve_state(turn_step):
             try:
-                graph, names = traced(play, *first)
+                graph, names = trace_gradients(turn_step, *first)
             except RuntimeError:
                 raise Failed(
                     f"turn {name!r} decides in Python by a tensor's value; keep it a tensor (torch.where)"
                 ) from None
 
-        def eagerly(*batch: Tensor, play: TurnStep = play) -> list[Tensor | None]:
-            terms, gradients = play.eagerly(*batch)
+        def eagerly(*batch: Tensor, turn_step: TurnStep = turn_step) -> list[Tensor | None]:
+            terms, gradients = turn_step.eager_gradients(*batch)
             return [*terms.values(), *gradients]
 
         found = []
         for differentiate in (eagerly, graph):
-            with untouched(play):
-                found.append([*differentiate(*second), *(b.clone() for b in play.networks.buffers())])
-        labels = [*names, *(f"gradient {i}" for i in range(len(play.parameters)))]
+            with preserve_state(turn_step):
+                found.append([*differentiate(*second), *(b.clone() for b in turn_step.networks.buffers())])
+        labels = [*names, *(f"gradient {i}" for i in range(len(turn_step.parameters)))]
         for label, eager, again in zip(labels + ["a buffer"] * len(found[0]), *found, strict=False):
             if (eager is None) != (again is None) or (eager is not None and not torch.equal(eager, again)):
                 raise Failed(
@@ -270,7 +270,7 @@ def check_learns(case: Case) -> None:
     before = errors()
     for _ in range(300):
         engine.step()
-    engine.check()
+    engine.check_finite()
     after = errors()
     if not any(b < 0.7 * a for a, b in zip(before, after, strict=True)):
         change = ", ".join(f"{a:.3g} to {b:.3g}" for a, b in zip(before, after, strict=True))

@@ -1,87 +1,213 @@
-"""Optimizer settings as values: what a model asks for, and how the engine builds it."""
+"""Optimizer settings, learning-rate schedules, and the optimization settings of a run that apply to every model."""
 
 from __future__ import annotations
 
 import abc
-import itertools
+import math
 from collections.abc import Sequence
 
 import attrs
 import torch
 from torch import Tensor
 
-__all__ = ["SGD", "Adam", "ExponentialTail", "Optimizer", "RMSprop", "Schedule", "Stages"]
+from zoo.errors import UsageError
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "ConstantLR",
+    "CosineLR",
+    "ExponentialLR",
+    "LRSchedule",
+    "LinearLR",
+    "MultiStepLR",
+    "Optimization",
+    "Optimizer",
+    "RMSprop",
+    "WarmupLR",
+    "make_schedule",
+]
 
 
-class Schedule(abc.ABC):
-    """What the learning rate is multiplied by as training goes on; a value, like the optimizer that it belongs to."""
+class LRSchedule(abc.ABC):
+    """Factor by which the initial learning rate is multiplied, as a function of training progress."""
 
     @abc.abstractmethod
     def factor(self, progress: float) -> float:
-        """The factor at ``progress``, the share of the run's steps that is done, in [0, 1)."""
+        """Factor of the next step.
+
+        Args:
+            progress: completed steps divided by the steps of the run, in [0, 1).
+        """
 
 
 @attrs.frozen
-class ExponentialTail(Schedule):
-    """1 until ``start``, then exponentially down to ``end`` at the last step.
+class ConstantLR(LRSchedule):
+    """The initial learning rate throughout."""
 
-    >>> [round(ExponentialTail(0.5, 0.01).factor(t), 3) for t in (0.0, 0.5, 0.75, 1.0)]
+    def factor(self, progress: float) -> float:
+        """Always 1."""
+        return 1.0
+
+
+@attrs.frozen
+class LinearLR(LRSchedule):
+    """Linear decay from 1 to 0 at the end of training.
+
+    >>> [LinearLR().factor(t) for t in (0.0, 0.25, 0.5)]
+    [1.0, 0.75, 0.5]
+    """
+
+    def factor(self, progress: float) -> float:
+        """``1 - progress``."""
+        return 1.0 - progress
+
+
+@attrs.frozen
+class CosineLR(LRSchedule):
+    """Half a cosine from 1 to 0 at the end of training (Loshchilov & Hutter, arXiv:1608.03983, without restarts).
+
+    >>> [round(CosineLR().factor(t), 3) for t in (0.0, 0.25, 0.5, 0.75)]
+    [1.0, 0.854, 0.5, 0.146]
+    """
+
+    def factor(self, progress: float) -> float:
+        """``(1 + cos(π progress)) / 2``."""
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@attrs.frozen
+class ExponentialLR(LRSchedule):
+    """1 until ``start``, then exponential decay to ``end_factor`` at the end of training.
+
+    >>> [round(ExponentialLR(0.5, 0.01).factor(t), 3) for t in (0.0, 0.5, 0.75, 1.0)]
     [1.0, 1.0, 0.1, 0.01]
     """
 
     start: float = 0.5
-    end: float = 0.01
+    end_factor: float = 0.01
 
     def factor(self, progress: float) -> float:
         """In (0, 1]."""
-        return float(self.end ** max(0.0, (progress - self.start) / (1 - self.start)))
+        return float(self.end_factor ** max(0.0, (progress - self.start) / (1 - self.start)))
 
 
 @attrs.frozen
-class Stages(Schedule):
-    """Constant stage by stage: ``factors``, each for its part of the run in proportion to ``lengths``.
+class MultiStepLR(LRSchedule):
+    """1 until the first milestone, then ``factors[i]`` from ``milestones[i]`` on.
 
-    >>> [Stages((1, 3), (1.0, 0.5)).factor(t) for t in (0.0, 0.2, 0.25, 0.9)]
-    [1.0, 1.0, 0.5, 0.5]
+    Args:
+        milestones: fractions of training, ascending.
+        factors: one factor per milestone, relative to the initial learning rate.
+
+    >>> [MultiStepLR((0.5, 0.75), (0.1, 0.01)).factor(t) for t in (0.0, 0.5, 0.7, 0.75)]
+    [1.0, 0.1, 0.1, 0.01]
     """
 
-    lengths: tuple[float, ...]
+    milestones: tuple[float, ...]
     factors: tuple[float, ...]
 
     def factor(self, progress: float) -> float:
-        """One of ``factors``."""
-        bounds = itertools.accumulate(self.lengths)
-        total = sum(self.lengths)
-        return next((f for f, b in zip(self.factors, bounds, strict=True) if progress * total < b), self.factors[-1])
+        """1, or one of ``factors``."""
+        passed = sum(progress >= milestone for milestone in self.milestones)
+        return self.factors[passed - 1] if passed else 1.0
+
+
+@attrs.frozen
+class WarmupLR(LRSchedule):
+    """Linear increase from 0 to 1 over the first ``fraction`` of training, times the factor of ``schedule``.
+
+    >>> warmup = WarmupLR(0.5, LinearLR())
+    >>> [warmup.factor(t) for t in (0.0, 0.25, 0.5, 0.75)]
+    [0.0, 0.375, 0.5, 0.25]
+    """
+
+    fraction: float
+    schedule: LRSchedule
+
+    def factor(self, progress: float) -> float:
+        """Between 0 and the factor of ``schedule``."""
+        return min(1.0, progress / self.fraction) * self.schedule.factor(progress)
+
+
+def make_schedule(name: str, milestones: Sequence[float] = (), gamma: float = 0.1) -> LRSchedule:
+    """Learning-rate schedule by its ``--lr-schedule`` name.
+
+    Args:
+        name: ``constant``, ``linear``, ``cosine`` or ``multistep``.
+        milestones: for ``multistep``, fractions of training at which the learning rate is multiplied by ``gamma``.
+        gamma: for ``multistep``.
+
+    Raises:
+        UsageError: for milestones that are not ascending fractions in (0, 1).
+
+    >>> make_schedule("multistep", (0.5, 0.75), 0.5)
+    MultiStepLR(milestones=(0.5, 0.75), factors=(0.5, 0.25))
+    """
+    if name == "multistep":
+        if not milestones or any(not a < b for a, b in zip((0.0, *milestones), (*milestones, 1.0), strict=True)):
+            given = ",".join(f"{m:g}" for m in milestones)
+            raise UsageError(
+                f"lr_milestones: {given!r} is not allowed; must be ascending fractions of training "
+                "above 0 and below 1, such as 0.5,0.75"
+            )
+        return MultiStepLR(tuple(milestones), tuple(gamma ** (i + 1) for i in range(len(milestones))))
+    schedules: dict[str, LRSchedule] = {"constant": ConstantLR(), "linear": LinearLR(), "cosine": CosineLR()}
+    return schedules[name]
+
+
+@attrs.frozen
+class Optimization:
+    """Optimization settings of a run, for any model; the defaults leave training as the model defines it.
+
+    Args:
+        lr_schedule: replaces the schedule of every optimizer of the model; None keeps them.
+        lr_warmup: fraction of training over which the learning rate rises linearly from 0; multiplies the schedule.
+        clip_grad_norm: largest norm of the gradient of one player; larger gradients are scaled down to it.
+        ema_decay: decay per step of an exponential moving average of the weights; None keeps no average.
+    """
+
+    lr_schedule: LRSchedule | None = None
+    lr_warmup: float = 0.0
+    clip_grad_norm: float | None = None
+    ema_decay: float | None = None
+
+    def schedule(self, optimizer: Optimizer) -> LRSchedule | None:
+        """Schedule of the run for one of the model's optimizers; None for a constant learning rate."""
+        schedule = self.lr_schedule or optimizer.schedule
+        return WarmupLR(self.lr_warmup, schedule or ConstantLR()) if self.lr_warmup else schedule
 
 
 class Optimizer(abc.ABC):
     """Settings of an optimizer; equal settings may share one instance."""
 
-    schedule: Schedule | None = None
-    """How its learning rate changes over the run; None keeps it."""
+    schedule: LRSchedule | None = None
+    """Learning-rate schedule; None for a constant learning rate."""
 
     @abc.abstractmethod
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
-        """A torch optimizer over ``parameters``, fused and capturable where torch has it."""
+        """Build the torch optimizer of ``parameters``, fused and capturable where torch supports it.
+
+        On CUDA its learning rate must be a tensor: a captured step reads it from memory.
+        """
 
 
 @attrs.frozen
 class Adam(Optimizer):
-    """Adam (Kingma & Ba, arXiv:1412.6980); ``weight_decay`` is the L2 term of the loss, not decoupled."""
+    """Adam (Kingma & Ba, arXiv:1412.6980); ``weight_decay`` is an L2 penalty, not decoupled."""
 
     lr: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
-    schedule: Schedule | None = None
+    schedule: LRSchedule | None = None
 
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
-        """Fused Adam: one kernel for all parameters, able to skip a step on the device."""
+        """Fused Adam, whose kernel can skip an update on the device."""
         return torch.optim.Adam(
             parameters,
-            lr=_rate(self.lr, device),
+            lr=_lr(self.lr, device),
             capturable=device.type == "cuda",
             betas=(self.beta1, self.beta2),
             eps=self.eps,
@@ -92,19 +218,19 @@ class Adam(Optimizer):
 
 @attrs.frozen
 class RMSprop(Optimizer):
-    """RMSProp (Tieleman & Hinton 2012), VAE-GAN's optimizer; ``alpha`` is the decay of the squared gradient."""
+    """RMSProp (Tieleman & Hinton 2012), used by VAE-GAN; ``alpha`` is the decay of the squared gradient's average."""
 
     lr: float = 3e-4
     alpha: float = 0.9
     eps: float = 1e-8
     weight_decay: float = 0.0
-    schedule: Schedule | None = None
+    schedule: LRSchedule | None = None
 
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
-        """The foreach implementation; torch has no fused one."""
+        """Foreach RMSProp; torch has no fused one."""
         return torch.optim.RMSprop(
             parameters,
-            lr=_rate(self.lr, device),
+            lr=_lr(self.lr, device),
             alpha=self.alpha,
             eps=self.eps,
             weight_decay=self.weight_decay,
@@ -115,30 +241,30 @@ class RMSprop(Optimizer):
 
 @attrs.frozen
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, the AAE paper's optimizer."""
+    """Stochastic gradient descent with momentum, used by the AAE paper."""
 
     lr: float = 1e-2
     momentum: float = 0.9
     weight_decay: float = 0.0
-    schedule: Schedule | None = None
+    schedule: LRSchedule | None = None
 
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
         """Fused SGD."""
         optimizer = torch.optim.SGD(
             parameters,
-            lr=_rate(self.lr, device),
+            lr=_lr(self.lr, device),
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             fused=True,
         )
         if self.momentum:
-            # Torch leaves the buffers uninitialized where a gate holds the first step, and fails where a parameter
-            # gets its first gradient late. From zeros the first step is the same.
+            # torch leaves a buffer uninitialized if a gate holds the first update, and fails if a parameter gets its
+            # first gradient later than others. Zeros give the same first step.
             for parameter in parameters:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
 
 
-def _rate(lr: float, device: torch.device) -> float | Tensor:
-    # A captured step reads its rate from memory, where a schedule can change it; a number would be part of the graph.
+def _lr(lr: float, device: torch.device) -> float | Tensor:
+    # A CUDA graph reads the learning rate from memory, where a schedule can change it; a float would be baked in.
     return torch.tensor(lr, device=device) if device.type == "cuda" else lr

@@ -64,7 +64,7 @@ class BiGAN(zoo.Autoencoder):
         return self.game(net, x, z_x, net.decoder(z), z)
 
     def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
-        schedule = zoo.ExponentialTail(0.5, 0.01) if self.decay else None
+        schedule = zoo.ExponentialLR(0.5, 0.01) if self.decay else None
         return zoo.Adam(lr=self.lr, beta1=self.beta1, weight_decay=self.weight_decay, schedule=schedule)
 
     def game(self, net: zoo.Networks, x: Tensor, z_x: Tensor, x_z: Tensor, z: Tensor) -> dict[str, Tensor]:

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 import zoo
 
 # Burda et al., section 5: stages i = 1 … 8 of 3^(i−1) epochs at rates that fall by 10^(−1/7) each.
-STAGES = zoo.Stages(tuple(3.0**i for i in range(8)), tuple(10 ** (-i / 7) for i in range(8)))
+STAGES = zoo.MultiStepLR(
+    milestones=tuple((3**i - 1) / (3**8 - 1) for i in range(1, 8)),
+    factors=tuple(10 ** (-i / 7) for i in range(1, 8)),
+)
 BURDA = {
     "dataset": "mnist",
     "family": "iwae-flat",

@@ -160,7 +160,7 @@ def doctor() -> None:
     from platformdirs import user_data_dir
 
     import zoo
-    from zoo.accelerators import cpu
+    from zoo.accelerators import available_kernels
     from zoo.data import cache_dir
     from zoo.evaluation import DINOv2, Inception, PinnedClassifier
 
@@ -171,10 +171,8 @@ def doctor() -> None:
     libraries = ("torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "safetensors", "pluggy")
     table.add_row("libraries", ", ".join(f"{n} {importlib.metadata.version(n)}" for n in libraries))
     table.add_row("cpu", f"{os.cpu_count()} cores; torch uses {torch.get_num_threads()} threads")
-    quick = {"float32 products by oneDNN": cpu.AMD, "last deconvolutions as convolutions": cpu.AVX512}
-    quick["bfloat16 weight gradients as products"] = cpu.BF16
-    names = [what for what, here in quick.items() if here] or ["torch's own layers"]
-    table.add_row("steps", f"{torch.backends.cpu.get_cpu_capability()}; {', '.join(names)}")
+    kernels = ", ".join(available_kernels()) or "torch's own layers"
+    table.add_row("steps", f"{torch.backends.cpu.get_cpu_capability()}; {kernels}")
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             table.add_row(f"cuda:{i}", torch.cuda.get_device_name(i))

@@ -1,10 +1,10 @@
-"""The engine: plays a game table on device-resident data, one ``torch.autograd.grad`` a row, no host sync in a step."""
+"""The training engine; :class:`Engine` in ``engine.py`` is the place to start reading."""
 
 from __future__ import annotations
 
+from zoo.engine.batch_stream import BatchStream
+from zoo.engine.bf16_trial import MIN_SPEEDUP, bf16_speedup
 from zoo.engine.engine import Engine
-from zoo.engine.precision_trial import MIN_SPEEDUP, bf16_speedup
 from zoo.engine.ranks import Ranks
-from zoo.engine.stream import Stream
 
-__all__ = ["MIN_SPEEDUP", "Engine", "Ranks", "Stream", "bf16_speedup"]
+__all__ = ["MIN_SPEEDUP", "BatchStream", "Engine", "Ranks", "bf16_speedup"]

@@ -1,108 +1,113 @@
-"""A turn's terms and gradients traced together and compiled.
+"""Terms and gradients of a turn, traced together and compiled.
 
-Together, because what two losses share is then computed once, forward and backward, and fused across them; a compiler
-that sees the terms alone must keep each loss's backward pass apart.
+Tracing forward and backward passes as one graph lets the compiler share and fuse work between the losses of several
+players; compiling the terms alone would keep their backward passes apart.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, fx
 
-from zoo.engine.turn_step import Derivatives, TurnStep
+from zoo.engine.turn_step import TermsAndGradients, TurnStep
 
-__all__ = ["Compiled", "traced", "untouched"]
+__all__ = ["CompiledGradients", "preserve_state", "trace_gradients"]
 
-IN_ORDER: dict[str, bool] = {
+INDUCTOR_OPTIONS: dict[str, bool] = {
     "fallback_random": True,
     "reorder_for_locality": False,
     "reorder_for_peak_memory": False,
 }
-"""Noise comes from torch's generators, and from them in the order of the eager step: so no operation is moved about."""
+"""Random numbers come from torch's generators in the order of the eager step: no operation may be moved."""
 
 
 @contextlib.contextmanager
-def untouched(play: TurnStep) -> Iterator[None]:
-    """Afterwards buffers (batch statistics) and random state are what they were: a trace, or a trial, leaves none."""
-    kept = [(buffer, buffer.clone()) for buffer in play.networks.buffers()]
-    cuda = [play.device] if play.device.type == "cuda" else []
+def preserve_state(turn_step: TurnStep) -> Iterator[None]:
+    """Restore buffers (batch statistics) and random state at the end of the block."""
+    saved = [(buffer, buffer.clone()) for buffer in turn_step.networks.buffers()]
+    cuda = [turn_step.device] if turn_step.device.type == "cuda" else []
     with torch.random.fork_rng(cuda):
         try:
             yield
         finally:
             with torch.no_grad():
-                for buffer, value in kept:
+                for buffer, value in saved:
                     buffer.copy_(value)
 
 
-def traced(play: TurnStep, *batch: Tensor) -> tuple[fx.GraphModule, tuple[str, ...]]:
-    """Terms and gradients of a turn as one graph of tensor operations, and the terms' names.
+def trace_gradients(turn_step: TurnStep, *batch: Tensor) -> tuple[fx.GraphModule, tuple[str, ...]]:
+    """Trace a turn's terms and gradients as one graph of tensor operations.
 
-    The graph takes batches of this one's shape and gives a list, terms first and then the gradients, in the order of
-    :meth:`Play.eagerly`. Draws random numbers and moves batch statistics as one call of it would.
+    Tracing runs the turn once: it draws random numbers and updates batch statistics.
+
+    Returns:
+        The graph, which maps batches of the same shape to a list of terms followed by gradients in the order of
+        :attr:`TurnStep.parameters`; and the names of the terms.
 
     Raises:
-        RuntimeError: where the terms read a value back to the host, by which Python then decides.
+        RuntimeError: if the terms depend on a tensor's value in Python.
     """
     names: tuple[str, ...] = ()
 
-    def both(*batch: Tensor) -> list[Tensor | None]:
+    def terms_and_gradients(*batch: Tensor) -> list[Tensor | None]:
         nonlocal names
-        terms, gradients = play.eagerly(*batch)
+        terms, gradients = turn_step.eager_gradients(*batch)
         names = tuple(terms)
         return [*(term.detach() for term in terms.values()), *gradients]
 
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    graph = make_fx(both, tracing_mode="real")(*batch)
+    graph = make_fx(terms_and_gradients, tracing_mode="real")(*batch)
     return graph, names
 
 
-class Compiled:
-    """Takes the place of a turn's eager differentiation, and falls back to it where that cannot be.
+class CompiledGradients:
+    """Compiled replacement of :meth:`TurnStep.eager_gradients`; falls back to it if compilation fails.
 
-    Random numbers come from torch's own generators, so the noise is the eager step's.
+    Random numbers come from torch's own generators, so the noise is that of the eager step.
 
-    Arguments:
-        play: the turn.
+    Args:
+        turn_step: the turn.
     """
 
-    def __init__(self, play: TurnStep) -> None:
-        self.play = play
+    def __init__(self, turn_step: TurnStep) -> None:
+        self.turn_step = turn_step
         self.reason = ""
-        """Why the turn is played eagerly all the same; empty where it is not."""
-        self._names: tuple[str, ...] = ()
-        self._function: object = None
+        """Reason for the fallback; empty without one."""
+        self._term_names: tuple[str, ...] = ()
+        self._function: Callable[..., Sequence[Tensor]] | None = None
         self._shapes: list[torch.Size] = []
 
-    def __call__(self, *batch: Tensor) -> Derivatives:
-        """The terms by name, and the gradients."""
+    def __call__(self, *batch: Tensor) -> TermsAndGradients:
+        """Terms by name, and gradients."""
         if self._function is None and not self.reason:
-            self._prepare(*batch)
-        if not callable(self._function) or [x.shape for x in batch] != self._shapes:
-            return self.play.eagerly(*batch)
+            self._compile(*batch)
+        if self._function is None or [x.shape for x in batch] != self._shapes:
+            return self.turn_step.eager_gradients(*batch)
         with torch.no_grad():
-            found = self._function(*batch)
-        terms = len(self._names)
-        return dict(zip(self._names, found[:terms], strict=True)), found[terms:]
+            outputs = self._function(*batch)
+        terms = len(self._term_names)
+        return dict(zip(self._term_names, outputs[:terms], strict=True)), outputs[terms:]
 
-    def _prepare(self, *batch: Tensor) -> None:
+    def _compile(self, *batch: Tensor) -> None:
         try:
-            with untouched(self.play):
-                graph, self._names = traced(self.play, *batch)
-                # Not by torch.compile, whose front end would look at each step whether the graph is still the same.
-                from torch._inductor import compile as compiled
+            with preserve_state(self.turn_step):
+                graph, self._term_names = trace_gradients(self.turn_step, *batch)
+                # Not torch.compile: its front end would check at each step whether the graph is still valid.
+                from torch._inductor import compile as compile_graph
 
                 with torch.no_grad():
-                    function = compiled(graph, list(batch), options=IN_ORDER)
+                    function = compile_graph(graph, list(batch), options=INDUCTOR_OPTIONS)
                     function(*batch)
-        except Exception as error:  # whatever a compiler may raise, the eager step is there
-            self.reason = f"turn {self.play.turn.name!r}: {_first_line(error)}"
+        except Exception as error:  # a compiler may raise anything; the eager step remains
+            self.reason = f"turn {self.turn_step.turn.name!r}: {_first_line(error)}"
         else:
-            self._function, self._shapes = function, [x.shape for x in batch]
+            self._function = cast("Callable[..., Sequence[Tensor]]", function)
+            self._shapes = [x.shape for x in batch]
 
 
 def _first_line(error: Exception) -> str:

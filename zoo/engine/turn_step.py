@@ -1,7 +1,7 @@
-"""One turn of a game, made ready to be played: terms once, each row's gradient, then every update.
+"""One turn of a game: terms of a batch, the gradient of each player's loss, then all updates.
 
-No ``.backward()``: a row's gradient is taken by :func:`torch.autograd.grad` with respect to that row's parameters only,
-so a loss cannot reach a network that does not play for it.
+Gradients come from :func:`torch.autograd.grad` with respect to the parameters of one group of players at a time, never
+from ``.backward()``: a loss cannot reach a network that does not minimize it.
 """
 
 from __future__ import annotations
@@ -13,159 +13,220 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from zoo.engine.batch_stream import BatchStream
 from zoo.engine.gated_optimizer import GatedOptimizer, match_layout
-from zoo.engine.ranks import Ranks
-from zoo.engine.stream import Stream
 from zoo.errors import ZooError
 from zoo.game import Turn, player_groups
 from zoo.interfaces import Networks, Objective
+from zoo.optimizers import Optimization
 
-__all__ = ["Differentiate", "TurnStep"]
+__all__ = ["GradientFunction", "TermsAndGradients", "TurnStep", "clip_gradients"]
 
-Derivatives = tuple[Mapping[str, Tensor], Sequence[Tensor | None]]
-Differentiate = Callable[..., Derivatives]
-"""From a batch to the terms by name, and each of :attr:`Play.parameters`' gradient of its own row's loss."""
+TermsAndGradients = tuple[Mapping[str, Tensor], Sequence[Tensor | None]]
+GradientFunction = Callable[..., TermsAndGradients]
+"""Maps a batch to the terms by name and one gradient for each of :attr:`TurnStep.parameters`."""
 
 
 @attrs.frozen
-class _Row:
+class _Group:
+    """Networks that minimize one loss."""
+
+    networks: tuple[str, ...]
     weights: tuple[tuple[str, float], ...]
     parameters: list[nn.Parameter]
-
-    @property
-    def said(self) -> str:
-        """Its terms' names."""
-        return " + ".join(repr(name) for name, _ in self.weights)
 
 
 class TurnStep:
     """A turn with its optimizers and the running sums of its terms.
 
-    Arguments:
-        objective: the model, for its optimizers.
-        turn: what is played.
-        networks: the model's.
-        stream: the training images.
-        bf16: whether the networks run under autocast.
+    Args:
+        objective: the model; it defines the optimizers.
+        turn: the turn.
+        networks: networks of the model, on the stream's device.
+        stream: training images.
+        bf16: run the networks under bfloat16 autocast.
+        optimization: settings of the run that replace or extend the model's optimization.
 
     Raises:
-        ZooError: where the turn's players are no networks.
+        ZooError: if a player of the turn is not a network of the model.
     """
 
-    def __init__(self, objective: Objective, turn: Turn, networks: Networks, stream: Stream, bf16: bool) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        turn: Turn,
+        networks: Networks,
+        stream: BatchStream,
+        bf16: bool = False,
+        optimization: Optimization | None = None,
+    ) -> None:
         self.turn, self.networks, self.bf16 = turn, networks, bf16
-        known = networks.names()
-        for name in turn.players:
-            if name not in known:
-                raise ZooError(f"turn {turn.name!r}: player {name!r} is no network of the model ({', '.join(known)})")
-        self.rows = player_groups(turn.players)
-        self._rows = [_Row(r.weights, [p for n in r.networks for p in networks[n].parameters()]) for r in self.rows]
-        self.parameters = [p for row in self._rows for p in row.parameters]
-        mine = {id(p) for p in self.parameters}
-        self._still = [p for p in networks.parameters() if p.requires_grad and id(p) not in mine]
-        self._strides = [p.stride() for p in self.parameters]
-        held = set(turn.players) if turn.gate else set()
-        groups: dict[object, list[str]] = {}
-        for name in turn.players:
-            settings = objective.optimizer(name, turn.name)
-            # Networks with equal settings share one fused kernel, unless a gate may hold one of them alone.
-            groups.setdefault((settings, name if name in held else ""), []).append(name)
-        self.updates: dict[str, GatedOptimizer] = {}
-        for (settings, _), names in groups.items():  # type: ignore[misc]
-            parameters = {f"{n}.{k}": p for n in names for k, p in networks[n].named_parameters()}
-            self.updates["+".join(names)] = GatedOptimizer(settings, parameters, stream.device)
+        self.optimization = optimization or Optimization()
         self.stream = stream.subset(turn.labelled) if turn.labelled else stream
         self.device, self.ranks = stream.device, stream.ranks
-        self.differentiate: Differentiate = self.eagerly
-        self.names: tuple[str, ...] = ()
-        self.sums: Tensor | None = None
+        names = networks.names()
+        for name in turn.players:
+            if name not in names:
+                raise ZooError(f"turn {turn.name!r}: player {name!r} is no network of the model ({', '.join(names)})")
+        self._groups = [
+            _Group(g.networks, g.weights, [p for n in g.networks for p in networks[n].parameters()])
+            for g in player_groups(turn.players)
+        ]
+        self.parameters = [p for group in self._groups for p in group.parameters]
+        self._player_slices: list[slice] = []
+        """Position of each player's parameters in :attr:`parameters`."""
+        for network in (n for group in self._groups for n in group.networks):
+            start = self._player_slices[-1].stop if self._player_slices else 0
+            self._player_slices.append(slice(start, start + len(list(networks[network].parameters()))))
+        self._strides = [p.stride() for p in self.parameters]
+        own = {id(p) for p in self.parameters}
+        self._other_parameters = [p for p in networks.parameters() if p.requires_grad and id(p) not in own]
+        self.optimizers = self._build_optimizers(objective)
+        self.gradient_function: GradientFunction = self.eager_gradients
+        self.term_names: tuple[str, ...] = ()
+        self.term_sums: Tensor | None = None
         self._gradients: Sequence[Tensor | None] = ()
 
+    def _build_optimizers(self, objective: Objective) -> dict[str, GatedOptimizer]:
+        # Networks with equal settings share one fused kernel, unless a gate may hold one of them alone.
+        shared: dict[object, list[str]] = {}
+        for name in self.turn.players:
+            settings = objective.optimizer(name, self.turn.name)
+            shared.setdefault((settings, name if self.turn.gate else ""), []).append(name)
+        optimizers: dict[str, GatedOptimizer] = {}
+        for (settings, _), names in shared.items():  # type: ignore[misc]
+            parameters = {f"{n}.{k}": p for n in names for k, p in self.networks[n].named_parameters()}
+            schedule = self.optimization.schedule(settings)
+            optimizers["+".join(names)] = GatedOptimizer(settings, parameters, self.device, schedule)
+        return optimizers
+
     def batch(self, position: int) -> tuple[Tensor, ...]:
-        """What the turn is played on at a position of its stream: x, and y where it is labelled."""
-        return self.stream.batch_at(self.stream.places(position), labels=bool(self.turn.labelled))
+        """Batch at a position of the turn's stream: (x,), or (x, y) if the turn is labeled."""
+        return self.stream.load(self.stream.indices(position), labels=bool(self.turn.labelled))
+
+    def set_learning_rates(self, progress: float) -> None:
+        """Apply the learning-rate schedules.
+
+        Args:
+            progress: completed steps divided by the steps of the run.
+        """
+        for optimizer in self.optimizers.values():
+            optimizer.set_learning_rate(progress)
+
+    def step(self, *batch: Tensor) -> None:
+        """Update every player once.
+
+        Args:
+            batch: images x, and labels y if the turn is labeled.
+        """
+        # Freed first, so that the new gradients take the same memory, which is still in the processor's cache.
+        self._gradients = ()
+        for parameter in self.parameters:
+            parameter.grad = None
+        terms, gradients = self.gradient_function(*batch)
+        with torch.no_grad():
+            if self.ranks.size > 1:
+                terms = self._average_over_processes(terms, gradients)
+            gates = self._gates(terms)
+            self._add_to_sums(terms)  # before any update: a term may be a parameter itself
+            # All gradients are computed before any parameter changes: players move simultaneously.
+            self._set_gradients(gradients)
+            for names, optimizer in self.optimizers.items():
+                optimizer.step(gates.get(names))
+        self._gradients = gradients
 
     def terms(self, *batch: Tensor) -> Mapping[str, Tensor]:
-        """The turn's terms on a batch, under the run's precision."""
-        cast = torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
-        with cast:
+        """Terms of a batch, at the precision of the run."""
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+        with autocast:
             return self.turn.terms(self.networks, *batch)
 
-    def eagerly(self, *batch: Tensor) -> Derivatives:
-        """Terms and gradients, operation by operation: what every faster way must equal."""
-        for parameter in self._still:  # nobody asks for the gradient of who does not play: it keeps no graph
+    def eager_gradients(self, *batch: Tensor) -> TermsAndGradients:
+        """Terms and gradients, one operation at a time: the reference for faster ways."""
+        for parameter in self._other_parameters:  # not differentiated here: saves their part of the graph
             parameter.requires_grad_(False)
         try:
             terms = self.terms(*batch)
         finally:
-            for parameter in self._still:
+            for parameter in self._other_parameters:
                 parameter.requires_grad_(True)
         gradients: list[Tensor | None] = []
-        last = self._rows[-1]
-        for row in self._rows:
-            loss = self._weighted(row, terms)
-            if not loss.requires_grad:
-                raise ZooError(f"turn {self.turn.name!r}: {row.said} depends on no parameter of a player")
-            gradients += torch.autograd.grad(loss, row.parameters, retain_graph=row is not last, allow_unused=True)
+        last = self._groups[-1]
+        for group in self._groups:
+            loss = self._loss(group, terms)
+            gradients += torch.autograd.grad(loss, group.parameters, retain_graph=group is not last, allow_unused=True)
         return terms, gradients
 
-    def play(self, *batch: Tensor) -> None:
-        """Move every player once, on a batch: x, and y where the turn is labelled."""
-        # The last gradients go first, so that the new ones take their place, which the processor's cache still holds.
-        self._gradients = ()
-        for parameter in self.parameters:
-            parameter.grad = None
-        terms, gradients = self.differentiate(*batch)
-        with torch.no_grad():
-            if self.ranks.size > 1:
-                terms = self._together(terms, gradients, self.ranks)
-            gates = self.turn.gate(terms) if self.turn.gate else {}
-            for name in gates:
-                if name not in self.turn.players:
-                    players = ", ".join(self.turn.players)
-                    raise ZooError(f"turn {self.turn.name!r}: gate for {name!r}, which does not play in it ({players})")
-            self._count(terms)  # before any update: a term may be a parameter itself
-            # Every gradient is taken before any parameter moves: the turn is simultaneous.
-            for parameter, stride, gradient in zip(self.parameters, self._strides, gradients, strict=True):
-                laid_out = gradient is None or gradient.stride() == stride
-                parameter.grad = gradient if laid_out else match_layout(parameter, gradient)
-            for name, update in self.updates.items():
-                update.step(gates.get(name))
-        self._gradients = gradients
-
-    def _weighted(self, row: _Row, terms: Mapping[str, Tensor]) -> Tensor:
+    def _loss(self, group: _Group, terms: Mapping[str, Tensor]) -> Tensor:
+        """Weighted sum of the group's terms."""
         total: Tensor | None = None
-        for name, weight in row.weights:
+        for name, weight in group.weights:
             if name not in terms:
                 raise ZooError(f"turn {self.turn.name!r}: no term {name!r} for its players; terms: {', '.join(terms)}")
             part = terms[name] if weight == 1 else weight * terms[name]
             total = part if total is None else total + part
         if total is None:
             raise ZooError(f"turn {self.turn.name!r}: a player has no term to minimize")
+        if not total.requires_grad:
+            names = " + ".join(repr(name) for name, _ in group.weights)
+            raise ZooError(f"turn {self.turn.name!r}: {names} depends on no parameter of a player")
         return total
 
-    @staticmethod
-    def _together(terms: Mapping[str, Tensor], gradients: Sequence[Tensor | None], ranks: Ranks) -> dict[str, Tensor]:
-        # One message: gradients, and terms, by which a gate must decide alike everywhere.
-        values = {name: term.detach().clone() for name, term in terms.items()}
-        ranks.mean_([*(g for g in gradients if g is not None), *values.values()])
-        return values
+    def _average_over_processes(
+        self, terms: Mapping[str, Tensor], gradients: Sequence[Tensor | None]
+    ) -> Mapping[str, Tensor]:
+        # One message for gradients and terms. Gates are computed from the averaged terms, so all processes agree.
+        means = {name: term.detach().clone() for name, term in terms.items()}
+        self.ranks.all_reduce_mean_([*(g for g in gradients if g is not None), *means.values()])
+        return means
 
-    def _count(self, terms: Mapping[str, Tensor]) -> None:
+    def _gates(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        gates = self.turn.gate(terms) if self.turn.gate else {}
+        for name in gates:
+            if name not in self.turn.players:
+                players = ", ".join(self.turn.players)
+                raise ZooError(f"turn {self.turn.name!r}: gate for {name!r}, which does not play in it ({players})")
+        return gates
+
+    def _set_gradients(self, gradients: Sequence[Tensor | None]) -> None:
+        if self.optimization.clip_grad_norm is not None:
+            clipped = list(gradients)
+            for player in self._player_slices:
+                clipped[player] = clip_gradients(gradients[player], self.optimization.clip_grad_norm)
+            gradients = clipped
+        for parameter, stride, gradient in zip(self.parameters, self._strides, gradients, strict=True):
+            same_layout = gradient is None or gradient.stride() == stride
+            parameter.grad = gradient if same_layout else match_layout(parameter, gradient)
+
+    def _add_to_sums(self, terms: Mapping[str, Tensor]) -> None:
         values = torch.stack([t.detach() for t in terms.values()])
-        if not self.names:
-            self.names = tuple(terms)
-        if self.sums is None:
-            self.sums = torch.zeros_like(values, dtype=torch.float32)
-        self.sums.add_(values)
+        if not self.term_names:
+            self.term_names = tuple(terms)
+        if self.term_sums is None:
+            self.term_sums = torch.zeros_like(values, dtype=torch.float32)
+        self.term_sums.add_(values)
 
     def gradient_norms(self) -> dict[str, float]:
-        """Norm of the last gradient of each row's networks, by their names joined with ``+``. Syncs."""
+        """Norm of the last gradient, before clipping, by the ``+``-joined names of the group's networks. Syncs."""
         norms: dict[str, float] = {}
-        at = 0
-        for row, spec in zip(self._rows, self.rows, strict=True):
-            mine = self._gradients[at : at + len(row.parameters)]
-            at += len(row.parameters)
-            if found := [g for g in mine if g is not None]:
-                norms["+".join(spec.networks)] = float(torch.stack(torch._foreach_norm(found)).norm())
+        start = 0
+        for group in self._groups:
+            own = self._gradients[start : start + len(group.parameters)]
+            start += len(group.parameters)
+            if present := [g for g in own if g is not None]:
+                norms["+".join(group.networks)] = float(torch.stack(torch._foreach_norm(present)).norm())
         return norms
+
+
+def clip_gradients(gradients: Sequence[Tensor | None], max_norm: float) -> list[Tensor | None]:
+    """Scale gradients down so that their joint norm is at most ``max_norm``; returns new tensors, without a host sync.
+
+    The numbers are those of :func:`torch.nn.utils.clip_grad_norm_`. Gradients from :func:`torch.autograd.grad` may
+    share memory, so they must not be scaled in place.
+    """
+    present = [g for g in gradients if g is not None]
+    if not present:
+        return list(gradients)
+    norm = torch.nn.utils.get_total_norm(present)
+    scaled = iter(torch._foreach_mul(present, (max_norm / (norm + 1e-6)).clamp(max=1.0)))
+    return [None if g is None else next(scaled) for g in gradients]

@@ -12,7 +12,8 @@ import tomli_w
 
 from zoo import options
 from zoo.errors import UsageError, unknown_name
-from zoo.options import at_least, between, frozen, option
+from zoo.optimizers import Optimization, make_schedule
+from zoo.options import above, at_least, below, between, frozen, option
 
 __all__ = ["RESULT_NEUTRAL_SETTINGS", "RunSettings", "differences", "parse_size"]
 
@@ -31,15 +32,28 @@ class RunSettings:
         "Passes over the training images, 0 to score untrained networks; default: that of the data set.",
         at_least(0),
     )
-    images: int | None = option(None, "Number of training images, repeats included; replaces --epochs.", at_least(1))
-    batch: int = option(64, "Batch size.", at_least(2))
+    images: int | None = option(None, "Images to train on, in place of --epochs: a budget.", at_least(1))
+    batch: int = option(64, "Images per batch.", at_least(2))
     seed: int = option(0, "Seed of weights, noise and data order.", between(0, 2**32 - 1))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Device to train on.")
     precision: Literal["fp32", "bf16", "auto"] = option(
         "fp32", "bf16: networks under autocast, losses in float32; auto: the faster of the two in a short trial."
     )
-    compile: bool = option(False, "Compile terms and gradients of each turn: minutes once, then faster steps.")
-    graphs: bool = option(True, "On a GPU, capture each step as a CUDA graph.")
+    compile: bool = option(False, "Compile each turn's terms and gradients together: minutes once, then faster steps.")
+    graphs: bool = option(True, "On a GPU, capture whole steps as CUDA graphs.")
+    lr_schedule: Literal["model", "constant", "linear", "cosine", "multistep"] = option(
+        "model", "Learning-rate schedule of every optimizer; model: as the model or its preset defines it."
+    )
+    lr_milestones: str | None = option(None, "For multistep: ascending fractions of training, such as 0.5,0.75.")
+    lr_gamma: float = option(0.1, "For multistep: factor at each milestone.", above(0))
+    lr_warmup: float = option(0.0, "Fraction of training with a linear warm-up.", between(0, 1, inclusive="left"))
+    clip_grad_norm: float | None = option(None, "Largest gradient norm of one player.", above(0))
+    ema_decay: float | None = option(
+        None,
+        "Save and score an exponential moving average of the weights with this decay per step.",
+        above(0),
+        below(1),
+    )
     extractor: str = option("auto", "Features for the Fréchet distance: auto, none, or from `zoo list extractors`.")
     samples: int | None = option(
         None,
@@ -58,6 +72,20 @@ class RunSettings:
             raise UsageError(
                 f"images: {self.images} is not allowed together with epochs {self.epochs}; omit one of them"
             )
+        if self.lr_milestones is not None and self.lr_schedule != "multistep":
+            raise UsageError("lr_milestones: has no effect without lr_schedule multistep")
+        self.optimization()  # checks the milestones
+
+    def optimization(self) -> Optimization:
+        """Schedule, clipping and weight average of the run, for any model.
+
+        Raises:
+            UsageError: for milestones that are not ascending fractions in (0, 1).
+        """
+        schedule = None
+        if self.lr_schedule != "model":
+            schedule = make_schedule(self.lr_schedule, _fractions(self.lr_milestones), self.lr_gamma)
+        return Optimization(schedule, self.lr_warmup, self.clip_grad_norm, self.ema_decay)
 
     def default_folder(self) -> Path:
         """``runs/MODEL-DATASET-seedK``."""
@@ -104,6 +132,15 @@ class RunSettings:
             if name not in known:
                 raise unknown_name("setting", name, [*known, "model", "options"])
         return cls(model=model, options=dict(chosen), protocol=protocol, **table)
+
+
+def _fractions(text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in (text or "").split(",") if part.strip())
+    except ValueError:
+        raise UsageError(
+            f"lr_milestones: {text!r} is not allowed; must be fractions of training, such as 0.5,0.75"
+        ) from None
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ import torch
 from zoo import options
 from zoo.callbacks import Callback, CallbackList
 from zoo.data import DataOptions, Dataset, load_dataset
-from zoo.engine import MIN_SPEEDUP, Engine, Ranks, Stream, bf16_speedup
+from zoo.engine import MIN_SPEEDUP, BatchStream, Engine, Ranks, bf16_speedup
 from zoo.errors import Interrupted, UsageError, ZooError
 from zoo.evaluation import EvaluationSettings
 from zoo.interfaces import Networks, Objective
@@ -81,8 +81,8 @@ def train(
         ZooError: If the run fails: data are not available, a loss diverges, the disk is full.
         Interrupted: If SIGINT, SIGTERM or SIGHUP stops the run; its checkpoint is saved.
     """
-    ranks = Ranks.here()
-    callback = _collect_callbacks(callbacks) if ranks.leads else CallbackList()
+    ranks = Ranks.from_environment()
+    callback = _collect_callbacks(callbacks) if ranks.is_main else CallbackList()
     settings, folder = resolve(
         model,
         given,
@@ -115,21 +115,29 @@ def _run(
     scorer = scoring.Scorer(settings.extractor, data, callback.note, EvaluationSettings(n=settings.samples))
     torch.manual_seed(settings.seed)
     networks = make_networks(objective, data.spec).to(device)
-    if not ranks.leads:  # the networks are equal, the noise of each process its own
+    if not ranks.is_main:  # the networks are equal, the noise of each process its own
         torch.manual_seed((settings.seed + 1_000_003 * ranks.rank) % 2**63)
-    stream = Stream(data.train.images, settings.batch, settings.seed, device, data.train.labels, ranks)
+    stream = BatchStream(data.train.images, settings.batch, settings.seed, device, data.train.labels, ranks)
     if settings.precision == "auto":
         settings = _choose_precision(settings, objective, networks, stream, callback)
-    engine = Engine(objective, networks, stream, settings.precision, compile=settings.compile, graphs=settings.graphs)
+    engine = Engine(
+        objective,
+        networks,
+        stream,
+        settings.precision,
+        optimization=settings.optimization(),
+        compile=settings.compile,
+        graphs=settings.graphs,
+    )
     steps = engine.steps = _steps(settings, engine)
     trained = wrap_trained(objective, networks, data.spec)
     # The folder is created after all checks, and after every process has looked for a finished run.
-    ranks.agree(True, device)
-    resumable = ranks.agree(ranks.leads and folder.open(settings, resume=resume), device)
+    ranks.broadcast(True, device)
+    resumable = ranks.broadcast(ranks.is_main and folder.open(settings, resume=resume), device)
     try:
-        if ranks.leads:
+        if ranks.is_main:
             refuse_other_run(folder, settings, data)
-        if ranks.agree(folder.finished and folder.model.is_file(), device):
+        if ranks.broadcast(folder.finished and folder.model.is_file(), device):
             callback.note(f"{folder.path} is finished already; nothing to do")
             tensors, _ = folder.load_model()
             networks.load_state_dict(tensors)
@@ -141,13 +149,15 @@ def _run(
             engine,
             callback,
             steps,
-            identity=describe_run(settings, data) if ranks.leads else {},
+            identity=describe_run(settings, data) if ranks.is_main else {},
             resumable=resumable,
             interrupts=interrupts,
         )
-        engine.release()
+        engine.finish()
+        if engine.ema is not None:
+            engine.ema.copy_to(networks)
         networks.eval()
-        if not ranks.leads:
+        if not ranks.is_main:
             return trained
         facts = {
             "model": settings.model,
@@ -163,7 +173,7 @@ def _run(
         callback.finished(result, folder.path)
         return trained
     except Exception:
-        if ranks.leads:
+        if ranks.is_main:
             folder.discard_if_empty()
         raise
     finally:
@@ -179,10 +189,10 @@ def _collect_callbacks(callbacks: Sequence[Callback]) -> CallbackList:
 
 
 def _choose_precision(
-    settings: RunSettings, objective: Objective, networks: Networks, stream: Stream, callback: Callback
+    settings: RunSettings, objective: Objective, networks: Networks, stream: BatchStream, callback: Callback
 ) -> RunSettings:
     ratio = bf16_speedup(objective, networks, stream)
-    pays = stream.ranks.agree(ratio > MIN_SPEEDUP, stream.device)
+    pays = stream.ranks.broadcast(ratio > MIN_SPEEDUP, stream.device)
     chosen: Literal["bf16", "fp32"] = "bf16" if pays else "fp32"
     callback.note(f"precision: {chosen}; steps are {ratio:.2f} times as fast in bf16 as in fp32")
     return attrs.evolve(settings, precision=chosen)

@@ -65,14 +65,14 @@ def fit(
                 f"{folder.checkpoint} does not fit this run: {reason}; delete it, and --resume begins anew"
             ) from None
         seconds = facts["seconds"]
-    if ranks.leads:
+    if ranks.is_main:
         folder.trim_metrics(engine.step_count)
     begin_images, before = engine.images_seen, seconds
     callback.started(settings.to_table(), folder.path, steps * engine.images_per_step, begin_images)
     begin = saved = time.perf_counter()
 
     def save() -> None:
-        engine.check()
+        engine.check_finite()
         state = engine.state()
         for name, value in state.items():
             if name.startswith("net/") and value.is_floating_point() and not value.isfinite().all():
@@ -81,7 +81,7 @@ def fit(
                     "a lower --lr or another --norm is the usual remedy"
                 )
         elapsed = before + time.perf_counter() - begin
-        if ranks.leads:
+        if ranks.is_main:
             folder.save_checkpoint(state, {"seconds": elapsed, "steps": steps, **identity})
 
     with interrupts.deferred():
@@ -97,9 +97,9 @@ def fit(
             logged = step % every == 0 or step == steps
             if logged:
                 norms = {k.removeprefix("grad/"): v for k, v in engine.gradient_norms().items()}
-                terms = engine.read()
+                terms = engine.read_terms()
                 seconds = before + time.perf_counter() - begin
-                if ranks.leads:
+                if ranks.is_main:
                     folder.append_metrics(scoring.metrics_line(step, engine.images_seen, seconds, terms, norms))
                 if interrupts.received is None:  # after SIGHUP the terminal is gone: output would fail before the save
                     callback.step_logged(step, engine.images_seen, epoch, terms, norms)
@@ -108,7 +108,7 @@ def fit(
             stop, due = interrupts.received is not None, time.perf_counter() - saved >= settings.checkpoint_seconds
             if ranks.size > 1:
                 # All processes stop and save at the same step, decided by the first.
-                stop, due = (logged and ranks.agree(flag, device) for flag in (stop, due))
+                stop, due = (logged and ranks.broadcast(flag, device) for flag in (stop, due))
             if due:
                 save()
                 saved = time.perf_counter()
@@ -121,5 +121,5 @@ def fit(
         "seconds": round(seconds, 3),
         "images_seen": engine.images_seen,
         "images_per_second": round(engine.images_seen / seconds, 1) if seconds > 0 else None,
-        "steps": {"mode": engine.mode, "quick_layers": engine.accelerated, **engine.fallbacks},
+        "steps": {"mode": engine.mode, "quick_layers": engine.accelerated_layers, **engine.fallbacks},
     }
