@@ -204,6 +204,39 @@ def test_a_run_that_hangs_is_ended_at_its_time_limit(tmp_path, workers, undistur
     assert facts(tmp_path / "digits" / "hangs" / "seed1")["metrics"] == undisturbed[1]["metrics"]
 
 
+@pytest.mark.parametrize("spawn", [False, True], ids=["fork", "spawn"])
+def test_a_time_limit_shorter_than_the_start_of_a_worker_is_enforced(spawn, tmp_path, toys):
+    """The kill must not be lost while the worker's process group does not yet exist."""
+    executor = LocalExecutor(Resources(jobs=1, threads=1, device="cpu"), spawn=spawn)
+    (status,) = board(tmp_path, ["steady"], 1).cells
+    job = Job(status.cell.settings, str(status.cell.folder), environment=slow(1.0), seconds=1e-9)
+    try:
+        for number in range(3):
+            executor.start([(number, job)])
+            assert wait_for_ends(executor) == [(number, "timeout")]
+    finally:
+        executor.close()
+    assert not status.cell.done
+
+
+def test_a_worker_that_is_stopped_while_it_starts_ends_at_once(tmp_path, workers):
+    """Ctrl-C right after the start reaches the worker although the fork server ignores SIGINT."""
+    (status,) = board(tmp_path, ["steady"], 1).cells
+    workers.start([(0, Job(status.cell.settings, str(status.cell.folder), environment=slow(1.0)))])
+    workers.stop()
+    began = time.monotonic()
+    assert wait_for_ends(workers) == [(0, "stopped")]
+    assert time.monotonic() - began < 10
+
+
+def wait_for_ends(executor: LocalExecutor, seconds: float = 60) -> list[tuple[int, str]]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if ends := executor.wait(1.0):
+            return [(number, end.kind) for number, end in ends]
+    return []
+
+
 def test_the_process_that_starts_the_workers_is_killed(tmp_path, workers, undisturbed):
     """Its workers die with it and another one takes its place: the grid does not notice more than two kills."""
     grid = board(tmp_path, ["steady"], 3)

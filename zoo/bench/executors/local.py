@@ -1,4 +1,4 @@
-"""Jobs in processes of this machine: one a core, one a GPU, or several a GPU."""
+"""Jobs in processes of this machine: one per core, or one or several per GPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from zoo.errors import UsageError, ZooError
 __all__ = ["LocalExecutor"]
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_MAX_FAILED_STARTS = 3  # in a row that died before any job ended
+_MAX_FAILED_STARTS = 3  # consecutive servers that died before any job ended
 
 
 @attrs.define
@@ -39,21 +39,20 @@ class _Running:
 class LocalExecutor:
     """Processes of this machine, forked by :mod:`zoo.bench.executors.fork_server`.
 
-    Threads are set so that the jobs do not fight over the cores. With GPUs, each job sees one, and a GPU is shared by
-    as many jobs as its fraction allows.
+    The cores are divided among the jobs. Each job sees at most one GPU; ``1 / gpu_fraction`` jobs share one.
 
     Args:
-        resources: what the jobs may use.
-        spawn: start each worker with imports of its own, as on macOS, where a fork may crash.
+        resources: Resources for the jobs.
+        spawn: Start each worker as a fresh interpreter, as is always done on macOS, where a fork may crash.
 
     Raises:
-        UsageError: where a GPU is asked for and there is none.
+        UsageError: If a GPU is requested and none is available, or more jobs than the GPUs hold.
     """
 
     def __init__(self, resources: Resources, *, spawn: bool = False) -> None:
         found = gpus() if resources.device != "cpu" else []
         if resources.device == "cuda" and not found:
-            raise UsageError("device: no CUDA device is available; --device cpu runs anywhere, zoo doctor tells more")
+            raise UsageError("device: no CUDA device is available; use --device cpu, and see zoo doctor")
         shares = [gpu for _ in range(int(1 / resources.gpu_fraction + 1e-9)) for gpu in found]
         self.slots = resources.jobs or len(shares) or cores()
         if shares and self.slots > len(shares):
@@ -69,12 +68,12 @@ class LocalExecutor:
         self._control: socket.socket | None = None
         self._unread = b""
         self._failed_starts = 0
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - what a server that cannot begin says of it
-        self._begin()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - output of a server that fails to start
+        self._start_server()
 
-    def _begin(self) -> None:
+    def _start_server(self) -> None:
         ours, theirs = socket.socketpair()
-        path = os.pathsep.join(p for p in sys.path if p)  # workers find the plugins that this process finds
+        path = os.pathsep.join(p for p in sys.path if p)  # workers find the same plugins as this process
         environment = {**os.environ, **dict.fromkeys(_THREADS, str(self.threads)), "PYTHONPATH": path}
         command = [sys.executable, "-P", "-m", "zoo.bench.executors.fork_server", *(["--spawn"] if self._spawn else [])]
         with theirs:
@@ -89,24 +88,24 @@ class LocalExecutor:
         self._control, self._unread = ours, b""
 
     def start(self, jobs: Sequence[tuple[int, Job]]) -> None:
-        """Begin these jobs, each under a number; there are slots for all of them."""
+        """Start numbered jobs, at most as many as there are free slots."""
         for number, job in jobs:
             gpu = self._free.pop(0)
             environment = dict(job.environment) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
             job = attrs.evolve(job, threads=self.threads, environment=environment)
             deadline = None if job.seconds is None else time.monotonic() + job.seconds
             self._running[number] = _Running(job, gpu, deadline)
-            self._say({"start": number, "job": job.to_json()})
+            self._send({"start": number, "job": job.to_json()})
 
     def wait(self, seconds: float) -> list[tuple[int, End]]:
-        """The jobs that ended, by number, as soon as there is one, or after so many seconds none."""
+        """Return the numbers and ends of jobs as soon as one has ended; an empty list after ``seconds``."""
         now = time.monotonic()
         for number, running in self._running.items():
             if running.deadline is None:
                 continue
             if now >= running.deadline and not running.timed_out:
                 running.timed_out = True
-                self._say({"signal": number, "number": int(signal.SIGKILL)})
+                self._send({"signal": number, "number": int(signal.SIGKILL)})
             elif not running.timed_out:
                 seconds = min(seconds, running.deadline - now)
         assert self._control is not None
@@ -117,64 +116,64 @@ class LocalExecutor:
         except OSError:
             got = b""
         if not got:
-            return self._buried()
+            return self._handle_dead_server()
         *lines, self._unread = (self._unread + got).split(b"\n")
-        return [self._ended(json.loads(line)) for line in lines]
+        return [self._parse_end(json.loads(line)) for line in lines]
 
-    def _ended(self, word: Mapping[str, object]) -> tuple[int, End]:
-        number, status, said = word["ended"], word["status"], word["end"]
+    def _parse_end(self, message: Mapping[str, object]) -> tuple[int, End]:
+        number, status, output = message["ended"], message["status"], message["end"]
         assert isinstance(number, int)
         assert isinstance(status, int)
         running = self._running.pop(number)
         self._free.append(running.gpu)
         self._failed_starts = 0
-        if isinstance(said, dict):
-            return number, End(**said)
+        if isinstance(output, dict):
+            return number, End(**output)
         if running.timed_out:
-            return number, End("timeout", f"still at it after {running.job.seconds:g} s, its time limit")
+            return number, End("timeout", f"still running after {running.job.seconds:g} s, its time limit")
         if os.WIFSIGNALED(status):
             return number, End("killed", f"killed by {signal.Signals(os.WTERMSIG(status)).name}")
         code = os.waitstatus_to_exitcode(status)
         return number, End("stopped") if code == 130 else End("killed", f"the process ended with status {code}")
 
-    def _buried(self) -> list[tuple[int, End]]:
-        # The server is dead, and its workers with it, if not at once: then their cells are busy for a moment more.
+    def _handle_dead_server(self) -> list[tuple[int, End]]:
+        # Its workers die with it. Their cells may stay locked for a moment.
         lost = [(number, End("killed", "the process that starts the workers died")) for number in self._running]
         self._free += [running.gpu for running in self._running.values()]
         self._running.clear()
         self._failed_starts += 1
-        self._end_process()
+        self._stop_server()
         if self._failed_starts >= _MAX_FAILED_STARTS:
             self._errors.seek(0)
-            said = self._errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise ZooError(f"no worker can be started: {said[-1]}")
-        self._begin()
+            output = self._errors.read().decode(errors="replace").strip().splitlines() or ["no output"]
+            raise ZooError(f"no worker can be started: {output[-1]}")
+        self._start_server()
         return lost
 
-    def _say(self, word: Mapping[str, object]) -> None:
+    def _send(self, message: Mapping[str, object]) -> None:
         assert self._control is not None
-        with contextlib.suppress(OSError):  # of a dead server, wait() tells
-            self._control.sendall(json.dumps(word).encode() + b"\n")
+        with contextlib.suppress(OSError):  # wait() reports a dead server
+            self._control.sendall(json.dumps(message).encode() + b"\n")
 
     def stop(self) -> None:
-        """Ask every job to keep a checkpoint and stop; :meth:`wait` then tells of their ends."""
+        """Ask every job to save a checkpoint and stop; :meth:`wait` returns their ends."""
         limit = time.monotonic() + GRACE
         for number, running in self._running.items():
             running.deadline = limit if running.deadline is None else min(limit, running.deadline)
-            self._say({"signal": number, "number": int(signal.SIGINT)})
+            self._send({"signal": number, "number": int(signal.SIGINT)})
 
     def close(self) -> None:
-        """End whatever still runs, at once."""
+        """Kill all jobs that still run, and the fork server."""
         assert self._process is not None
         for number in self._running:
-            self._say({"signal": number, "number": int(signal.SIGKILL)})
+            self._send({"signal": number, "number": int(signal.SIGKILL)})
         if not self._running:
-            self._process.kill()  # there is nothing that it would have to wait for
+            self._process.kill()  # nothing to wait for
         self._running.clear()
-        self._end_process()
+        self._stop_server()
         self._errors.close()
 
-    def _end_process(self) -> None:
+    def _stop_server(self) -> None:
         if self._control is not None:
             self._control.close()
         if self._process is not None:
@@ -186,9 +185,12 @@ class LocalExecutor:
 
 
 def run_in_subprocess(text: str) -> tuple[str, str]:
-    """Run one job, as JSON, in a process of its own on this machine; its end's kind and reason.
+    """Run one job, given as JSON, in a process of its own; the task of the Ray and SLURM executors.
 
-    What Ray and SLURM run on their machines. When the calling process dies, so does the job.
+    The job dies with the calling process.
+
+    Returns:
+        Kind and reason of the job's end.
     """
     job = Job.from_json(text)
     executor = LocalExecutor(Resources(jobs=1, threads=job.threads, device="cpu"), spawn=True)
