@@ -40,8 +40,8 @@ def available() -> bool:
     return importlib.util.find_spec("pythae") is not None
 
 
-def sized(model: Any, sees: Literal["x", "z"] | None) -> Any:
-    """A model of the zoo with fully connected networks of pythae's default sizes; ``sees``: what its critic does."""
+def sized(model: Any, inputs: Literal["x", "z"] | None) -> Any:
+    """A model of the zoo with fully connected networks of pythae's default sizes; ``inputs`` are its critic's."""
 
     @zoo.frozen
     class Sized(model):  # type: ignore[misc]
@@ -59,18 +59,18 @@ def sized(model: Any, sees: Literal["x", "z"] | None) -> Any:
                 "encoder": zoo.BodyEncoder(body, 512, self.latent, posterior),
                 "decoder": zoo.BodyDecoder(out, data.shape, getattr(self, "likelihood", None)),
             }
-            if sees is not None:
-                wide = pixels if sees == "x" else self.latent
+            if inputs is not None:
+                wide = pixels if inputs == "x" else self.latent
                 trunk = nn.Sequential(nn.Flatten(), nn.Linear(wide, 256), nn.ReLU())
-                parts = (trunk, None) if sees == "x" else (None, trunk)
-                nets["critic"] = zoo.BodyCritic(sees, *parts, nn.Linear(256, 1))
+                parts = (trunk, None) if inputs == "x" else (None, trunk)
+                nets["critic"] = zoo.BodyCritic(inputs, *parts, nn.Linear(256, 1))
             return nets
 
     return Sized
 
 
 VAE, AAE, VAEGAN = (
-    sized(registry().models[name].value, sees) for name, sees in (("vae", None), ("aae", "z"), ("vaegan", "x"))
+    sized(registry().models[name].value, inputs) for name, inputs in (("vae", None), ("aae", "z"), ("vaegan", "x"))
 )
 
 

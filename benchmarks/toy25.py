@@ -98,11 +98,11 @@ class Decoder(zoo.Decoder):
 class Critic(zoo.Critic):
     """Points, codes or both to a verdict; its features are the last hidden layer's, normalized: VAE-GAN's Dis_l."""
 
-    def __init__(self, hidden: int, sees: Any) -> None:
+    def __init__(self, hidden: int, inputs: Any) -> None:
         super().__init__()
-        self.sees = sees
-        self.body = zoo.MLP([2 * len(sees), hidden, hidden, hidden], nn.ReLU)
-        self.norm = nn.BatchNorm1d(hidden) if sees == "x" else nn.Identity()
+        self.inputs = inputs
+        self.body = zoo.MLP([2 * len(inputs), hidden, hidden, hidden], nn.ReLU)
+        self.norm = nn.BatchNorm1d(hidden) if inputs == "x" else nn.Identity()
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(hidden, 1))
 
     def forward(self, *seen: Tensor) -> zoo.CriticOutput:

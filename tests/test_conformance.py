@@ -35,8 +35,8 @@ class Good(zoo.Autoencoder):
 
     def networks(self, data):
         return {
-            "encoder": zoo.encoder(data, self.latent, posterior="point", **self.style),
-            "decoder": zoo.decoder(data, self.latent, **self.style),
+            "encoder": zoo.encoder(data, self.latent, posterior="point", **self.network_options),
+            "decoder": zoo.decoder(data, self.latent, **self.network_options),
         }
 
     def players(self):

@@ -159,7 +159,9 @@ def test_vaegan_gradients_are_those_of_algorithm_1(fakes: str, saturating: bool)
     _assert_gradients(engine, _vaegan_by_hand(before, x, 0.3, fakes, saturating))
 
 
-@pytest.mark.parametrize("options", [{"norm": "group"}, {"norm": "none"}, {"tap": 1, "raw": True}, {"family": "mlp"}])
+@pytest.mark.parametrize(
+    "options", [{"norm": "group"}, {"norm": "none"}, {"tap": 1, "pre_norm": True}, {"family": "mlp"}]
+)
 def test_vaegan_gradients_are_routed_alike_in_other_networks(options: dict[str, Any]) -> None:
     engine = _engine("vaegan", gamma=1e-2, **options)
     engine.step()

@@ -55,7 +55,7 @@ def test_aaes_critic_sees_codes_and_nothing_of_the_image() -> None:
     engine = game("aae")
     shapes: list[torch.Size] = []
     engine.networks.critic.register_forward_pre_hook(lambda _, seen: shapes.extend(v.shape for v in seen))
-    assert engine.networks.critic.sees == "z"
+    assert engine.networks.critic.inputs == "z"
     codes = torch.randn(BATCH, LATENT)
     blind = SimpleNamespace(encoder=lambda x: zoo.PointPosterior(codes), critic=engine.networks.critic)
     found = []

@@ -74,7 +74,7 @@ def test_networks_fit_every_image_size(sides: tuple[int, int], channels: int, fa
     assert -1 <= out.detach().min() < out.detach().max() <= 1
     _assert_learns(decoder, ((out - x) ** 2).sum())
 
-    critic = zoo.critic(data, sees="x", **style)
+    critic = zoo.critic(data, inputs="x", **style)
     verdict = critic(x)
     assert verdict.logits.shape == (BATCH,)
     assert verdict.features.shape[0] == BATCH
@@ -104,17 +104,17 @@ def test_halvings_end_small_and_keep_the_short_side(sides: tuple[int, int]) -> N
         assert (h2, w2) != (h, w)
 
 
-@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("pre_norm", [False, True])
 @pytest.mark.parametrize("tap", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("sides", [(8, 8), (28, 28), (9, 100), (128, 128)], ids=lambda v: "x".join(map(str, v)))
-def test_features_are_those_of_the_tapped_stage(sides: tuple[int, int], tap: int, raw: bool) -> None:
+def test_features_are_those_of_the_tapped_stage(sides: tuple[int, int], tap: int, pre_norm: bool) -> None:
     data = _data(sides, 3)
-    critic = zoo.critic(data, 2, tap=tap, raw=raw)
+    critic = zoo.critic(data, 2, tap=tap, pre_norm=pre_norm)
     sizes = halvings(*sides)
     stage = min(tap, len(sizes) - 1)  # the last where the trunk has fewer
     caught: list[Tensor] = []
     trunk = critic.trunk  # type: ignore[attr-defined]
-    module = (trunk.convolutions if raw else trunk.norms)[stage - 1]
+    module = (trunk.convolutions if pre_norm else trunk.norms)[stage - 1]
     module.register_forward_hook(lambda m, i, out: caught.append(out.detach().clone()))
     x = _x(data)
     verdict = critic(x)
@@ -124,7 +124,9 @@ def test_features_are_those_of_the_tapped_stage(sides: tuple[int, int], tap: int
     assert (verdict.features < 0).float().mean() > 0.1
     # Their gradient stops at the tapped stage.
     reached = {k for k, p in critic.named_parameters() if _reaches(verdict.features.square().sum(), p)}
-    expected = {f"trunk.convolutions.{i}" for i in range(stage)} | {f"trunk.norms.{i}" for i in range(1, stage - raw)}
+    expected = {f"trunk.convolutions.{i}" for i in range(stage)} | {
+        f"trunk.norms.{i}" for i in range(1, stage - pre_norm)
+    }
     assert {k.rpartition(".")[0] for k in reached} == expected
 
 
@@ -142,13 +144,13 @@ def test_by_default_the_last_stage_is_tapped(norm: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("sees", ["x", "z", "xz"])
-def test_a_critic_judges_what_it_sees_and_all_of_it(sees: Any, norm: str, family: Any) -> None:
+@pytest.mark.parametrize("inputs", ["x", "z", "xz"])
+def test_a_critic_judges_what_it_sees_and_all_of_it(inputs: Any, norm: str, family: Any) -> None:
     data = _data((17, 33), 3)
-    critic = zoo.critic(data, 2, sees=sees, latent=None if sees == "x" else LATENT, family=family, norm=norm)
-    assert critic.sees == sees
+    critic = zoo.critic(data, 2, inputs=inputs, latent=None if inputs == "x" else LATENT, family=family, norm=norm)
+    assert critic.inputs == inputs
     x, z = _x(data, 4).requires_grad_(), torch.randn(4, LATENT, requires_grad=True)
-    seen = [v for name, v in (("x", x), ("z", z)) if name in sees]
+    seen = [v for name, v in (("x", x), ("z", z)) if name in inputs]
     verdict = critic(*seen)
     assert verdict.logits.shape == (4,)
     for part in torch.autograd.grad((verdict.logits * torch.arange(1, 5)).sum(), seen):
@@ -163,11 +165,11 @@ def test_a_critic_judges_what_it_sees_and_all_of_it(sees: Any, norm: str, family
 
 
 @pytest.mark.parametrize(
-    ("sees", "latent"), [("x", 3), ("z", None), ("xz", None)], ids=["x with", "z without", "xz without"]
+    ("inputs", "latent"), [("x", 3), ("z", None), ("xz", None)], ids=["x with", "z without", "xz without"]
 )
-def test_a_critics_latent_is_given_exactly_where_it_sees_codes(sees: Any, latent: int | None) -> None:
-    with pytest.raises(UsageError, match=r"latent: .* not allowed for a critic that sees"):
-        zoo.critic(_data((8, 8)), 2, sees=sees, latent=latent)
+def test_a_critics_latent_is_given_exactly_where_it_sees_codes(inputs: Any, latent: int | None) -> None:
+    with pytest.raises(UsageError, match=r"latent: .* not allowed for a critic with inputs="):
+        zoo.critic(_data((8, 8)), 2, inputs=inputs, latent=latent)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -234,7 +236,7 @@ def test_without_batch_statistics_an_images_verdict_does_not_depend_on_its_compa
         lambda d: zoo.decoder(d, 2, 2, likelihood="binary"),
         lambda d: zoo.critic(d, 2, norm="layer"),
         lambda d: zoo.critic(d, 2, family="resnet"),
-        lambda d: zoo.critic(d, 2, sees="zx", latent=2),
+        lambda d: zoo.critic(d, 2, inputs="zx", latent=2),
         lambda d: zoo.critic(d, 2, tap=0),
     ],
 )

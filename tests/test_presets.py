@@ -86,7 +86,7 @@ def test_networks_of_bigan():
     style = {"family": "bigan-flat"}
     encoder = zoo.encoder(data, 50, 32, posterior="point", **style)
     decoder = zoo.decoder(data, 50, 32, **style)
-    critic = zoo.critic(data, 32, sees="xz", latent=50, **style)
+    critic = zoo.critic(data, 32, inputs="xz", latent=50, **style)
     assert size(encoder) == 784 * 1024 + 1024 * 1024 + 1024 * 50
     assert size(decoder) == 50 * 1024 + (1024 + 50) * 1024 + 1024 * 784
     assert size(critic) == 784 * 1024 + (1024 + 50) * 1024 + 1024
@@ -100,7 +100,7 @@ def test_networks_of_aae():
     hidden = 1000 * 1000 + 1000
     assert size(zoo.encoder(data, 8, 32, family="aae-flat", posterior="point")) == 785 * 1000 + hidden + 1001 * 8
     assert size(zoo.decoder(data, 8, 32, family="aae-flat")) == 9 * 1000 + hidden + 1001 * 784
-    critic = zoo.critic(data, 32, sees="z", latent=8, family="aae-flat")
+    critic = zoo.critic(data, 32, inputs="z", latent=8, family="aae-flat")
     assert size(critic) == 9 * 1000 + hidden + 1001
     assert not any(isinstance(m, nn.BatchNorm1d) for m in critic.modules())
 
@@ -120,7 +120,7 @@ def test_networks_of_vaegan():
     data = spec(3, 32, 32)
     encoder = zoo.encoder(data, 128, 32, family="vaegan-conv")
     decoder = zoo.decoder(data, 128, 32, family="vaegan-conv")
-    critic = zoo.critic(data, 32, family="vaegan-conv", tap=3, raw=True)
+    critic = zoo.critic(data, 32, family="vaegan-conv", tap=3, pre_norm=True)
     assert convolutions(encoder) == [(3, 64, 5, 2), (64, 128, 5, 2), (128, 256, 5, 2)]
     assert convolutions(decoder) == [(256, 192, 5, 2), (192, 128, 5, 2), (128, 32, 5, 2), (32, 3, 5, 1)]
     assert convolutions(critic) == [(3, 32, 5, 1), (32, 128, 5, 2), (128, 192, 5, 2), (192, 256, 5, 2)]
@@ -138,7 +138,7 @@ def test_networks_of_ali():
     decoder = zoo.decoder(data, 64, 32, family="ali-conv")
     up = [(64, 256, 4, 1), (256, 128, 4, 2), (128, 64, 4, 1), (64, 32, 4, 2), (32, 32, 5, 1), (32, 32, 1, 1)]
     assert convolutions(decoder) == [*up, (32, 3, 1, 1)]
-    critic = zoo.critic(data, 32, sees="xz", latent=64, family="ali-conv")
+    critic = zoo.critic(data, 32, inputs="xz", latent=64, family="ali-conv")
     assert [m.p for m in critic.modules() if isinstance(m, nn.Dropout)] == [0.2, 0.2, 0.5, 0.5, 0.5, 0.5]
 
 
@@ -150,7 +150,7 @@ def test_networks_of_wae():
     assert convolutions(encoder) == [(1, 128, 4, 2), (128, 256, 4, 2), (256, 512, 4, 2), (512, 1024, 4, 2)]
     assert encoder.head.in_features == 2 * 2 * 1024
     assert convolutions(decoder) == [(1024, 512, 4, 2), (512, 256, 4, 2), (256, 1, 4, 1)]
-    critic = zoo.critic(data, 32, sees="z", latent=8, family="wae-conv")
+    critic = zoo.critic(data, 32, inputs="z", latent=8, family="wae-conv")
     assert size(critic) == 9 * 512 + 3 * 513 * 512 + 513
 
 
@@ -173,7 +173,7 @@ def test_networks_that_do_not_fit_an_image_say_which_they_fit(family, shape):
 
 
 @pytest.mark.parametrize(
-    ("family", "sees", "reason"),
+    ("family", "inputs", "reason"),
     [
         ("iwae-flat", "x", r"it has no critic \(of x\)"),
         ("beta-vae-conv", "z", r"it has no critic \(of z\)"),
@@ -182,11 +182,11 @@ def test_networks_that_do_not_fit_an_image_say_which_they_fit(family, shape):
         ("alpha-gan-conv", "x", "sides must be 16, 32, 64 or 128 pixels, both the same"),
     ],
 )
-def test_a_critic_that_a_family_has_not_is_named_with_the_family(family, sees, reason):
+def test_a_critic_that_a_family_has_not_is_named_with_the_family(family, inputs, reason):
     with pytest.raises(
         UsageError, match=rf"family: '{family}' is not allowed for images of 1×28×28; {reason}; --family"
     ):
-        zoo.critic(spec(1, 28, 28), 8, sees=sees, latent=None if sees == "x" else 4, family=family)
+        zoo.critic(spec(1, 28, 28), 8, inputs=inputs, latent=None if inputs == "x" else 4, family=family)
 
 
 def test_flags_go_before_the_preset_and_the_preset_before_the_defaults(tmp_path):

@@ -64,8 +64,8 @@ class CriticOutput(NamedTuple):
 class Critic(nn.Module, abc.ABC):
     """Judges images, codes, or pairs of both."""
 
-    sees: Literal["x", "z", "xz"] = "x"
-    """What it judges: ``forward(x)``, ``forward(z)`` or ``forward(x, z)``."""
+    inputs: Literal["x", "z", "xz"] = "x"
+    """Inputs of ``forward``: ``forward(x)``, ``forward(z)`` or ``forward(x, z)``."""
 
     @abc.abstractmethod
     def forward(self, *seen: Tensor) -> CriticOutput:
@@ -165,8 +165,8 @@ class Generator(Objective):
     norm: Literal["batch", "group", "none"] = option("batch", "Normalization inside the networks.")
 
     @property
-    def style(self) -> dict[str, Any]:
-        """What the network builders take of these options: ``zoo.encoder(data, self.latent, **self.style)``."""
+    def network_options(self) -> dict[str, Any]:
+        """Options of the network builders: ``zoo.encoder(data, self.latent, **self.network_options)``."""
         return {"width": self.width, "family": self.family, "norm": self.norm}
 
     def prior(self, like: Tensor, n: int | None = None) -> Tensor:
@@ -222,11 +222,11 @@ class Family(abc.ABC):
         data: DataSpec,
         width: int,
         *,
-        sees: Literal["x", "z", "xz"],
+        inputs: Literal["x", "z", "xz"],
         latent: int | None,
         norm: str,
         tap: int | None,
-        raw: bool,
+        pre_norm: bool,
     ) -> Critic:
         """As :func:`zoo.critic`; a family may have none."""
-        raise UnsupportedError(f"it has no critic (of {sees})")
+        raise UnsupportedError(f"it has no critic (of {inputs})")

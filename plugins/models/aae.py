@@ -56,12 +56,12 @@ class AAE(zoo.Autoencoder):
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         size = self.latent + (self.classes if self.labels else 0)
-        encoder = zoo.encoder(data, size, posterior=self.posterior, **self.style)
-        critics = {"critic": zoo.critic(data, sees="z", latent=self.latent, **self.style)}
+        encoder = zoo.encoder(data, size, posterior=self.posterior, **self.network_options)
+        critics = {"critic": zoo.critic(data, inputs="z", latent=self.latent, **self.network_options)}
         if self.labels:
             encoder = Headed(encoder, self.classes)
-            critics["class_critic"] = zoo.critic(data, sees="z", latent=self.classes, **self.style)
-        return {"encoder": encoder, "decoder": zoo.decoder(data, size, **self.style), **critics}
+            critics["class_critic"] = zoo.critic(data, inputs="z", latent=self.classes, **self.network_options)
+        return {"encoder": encoder, "decoder": zoo.decoder(data, size, **self.network_options), **critics}
 
     def prior(self, like: Tensor, n: int | None = None) -> Tensor:
         """Codes z ~ N(0, scale²·I), after a one-hot y of even chances where there are labels."""

@@ -93,11 +93,11 @@ class AVB(zoo.Autoencoder):
     )
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        features = zoo.encoder(data, 16 * self.width, posterior="point", **self.style)
+        features = zoo.encoder(data, 16 * self.width, posterior="point", **self.network_options)
         return {
             "encoder": Sampler(features, self.width, self.noise, self.latent),
-            "decoder": zoo.decoder(data, self.latent, likelihood="bernoulli", **self.style),
-            "critic": zoo.critic(data, sees="xz", latent=self.latent, **{**self.style, "norm": "none"}),
+            "decoder": zoo.decoder(data, self.latent, likelihood="bernoulli", **self.network_options),
+            "critic": zoo.critic(data, inputs="xz", latent=self.latent, **{**self.network_options, "norm": "none"}),
         }
 
     def players(self) -> Mapping[str, Mapping[str, float]]:

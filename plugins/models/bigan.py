@@ -45,11 +45,11 @@ class BiGAN(zoo.Autoencoder):
     posterior: ClassVar[Literal["point", "gaussian"]] = "point"
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        encoder = zoo.encoder(data, self.latent, posterior=self.posterior, **self.style)
+        encoder = zoo.encoder(data, self.latent, posterior=self.posterior, **self.network_options)
         return {
             "encoder": Bounded(encoder) if self.posterior == "point" else encoder,
-            "decoder": zoo.decoder(data, self.latent, **self.style),
-            "critic": zoo.critic(data, sees="xz", latent=self.latent, **self.style),
+            "decoder": zoo.decoder(data, self.latent, **self.network_options),
+            "critic": zoo.critic(data, inputs="xz", latent=self.latent, **self.network_options),
         }
 
     def prior(self, like: Tensor, n: int | None = None) -> Tensor:

@@ -33,7 +33,10 @@ class GAN(zoo.Generator):
     n_critic: int = zoo.option(1, "Updates of the critic for each of the generator, k in Algorithm 1.", zoo.at_least(1))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        return {"decoder": zoo.decoder(data, self.latent, **self.style), "critic": zoo.critic(data, **self.style)}
+        return {
+            "decoder": zoo.decoder(data, self.latent, **self.network_options),
+            "critic": zoo.critic(data, **self.network_options),
+        }
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         return (
@@ -81,8 +84,8 @@ class WGANGP(zoo.Generator):
     n_critic: int = zoo.option(2, "Updates of the critic for each of the generator.", zoo.at_least(1))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        critic = zoo.critic(data, **{**self.style, "norm": "group" if self.norm == "batch" else self.norm})
-        return {"decoder": zoo.decoder(data, self.latent, **self.style), "critic": critic}
+        critic = zoo.critic(data, **{**self.network_options, "norm": "group" if self.norm == "batch" else self.norm})
+        return {"decoder": zoo.decoder(data, self.latent, **self.network_options), "critic": critic}
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         row = {"wasserstein": 1.0, "penalty": self.penalty}
@@ -119,10 +122,10 @@ class VAEWGANGP(zoo.Autoencoder):
     n_critic: int = zoo.option(2, "Updates of the critic for each of the others.", zoo.at_least(1))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        critic = zoo.critic(data, **{**self.style, "norm": "group" if self.norm == "batch" else self.norm})
+        critic = zoo.critic(data, **{**self.network_options, "norm": "group" if self.norm == "batch" else self.norm})
         return {
-            "encoder": zoo.encoder(data, self.latent, **self.style),
-            "decoder": zoo.decoder(data, self.latent, **self.style),
+            "encoder": zoo.encoder(data, self.latent, **self.network_options),
+            "decoder": zoo.decoder(data, self.latent, **self.network_options),
             "critic": critic,
         }
 

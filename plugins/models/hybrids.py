@@ -31,10 +31,10 @@ class VAEGANTwin(zoo.Autoencoder):
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
-            "encoder": zoo.encoder(data, self.latent, **self.style),
-            "decoder": zoo.decoder(data, self.latent, likelihood="bernoulli", **self.style),
-            "generator": zoo.decoder(data, self.latent, **self.style),
-            "critic": zoo.critic(data, **self.style),
+            "encoder": zoo.encoder(data, self.latent, **self.network_options),
+            "decoder": zoo.decoder(data, self.latent, likelihood="bernoulli", **self.network_options),
+            "generator": zoo.decoder(data, self.latent, **self.network_options),
+            "critic": zoo.critic(data, **self.network_options),
         }
 
     def players(self) -> Mapping[str, Mapping[str, float]]:
@@ -85,10 +85,10 @@ class AlphaGAN(zoo.Autoencoder):
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
-            "encoder": zoo.encoder(data, self.latent, posterior="point", **self.style),
-            "decoder": zoo.decoder(data, self.latent, **self.style),
-            "critic": zoo.critic(data, **self.style),
-            "code_critic": zoo.critic(data, sees="z", latent=self.latent, **self.style),
+            "encoder": zoo.encoder(data, self.latent, posterior="point", **self.network_options),
+            "decoder": zoo.decoder(data, self.latent, **self.network_options),
+            "critic": zoo.critic(data, **self.network_options),
+            "code_critic": zoo.critic(data, inputs="z", latent=self.latent, **self.network_options),
         }
 
     def players(self) -> Mapping[str, Mapping[str, float]]:

@@ -36,8 +36,8 @@ class AGE(zoo.Autoencoder):
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
-            "encoder": Spherical(zoo.encoder(data, self.latent, posterior="point", **self.style)),
-            "decoder": zoo.decoder(data, self.latent, **self.style),
+            "encoder": Spherical(zoo.encoder(data, self.latent, posterior="point", **self.network_options)),
+            "decoder": zoo.decoder(data, self.latent, **self.network_options),
         }
 
     def prior(self, like: Tensor, n: int | None = None) -> Tensor:
@@ -120,8 +120,8 @@ class SoftIntroVAE(zoo.Autoencoder):
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
-            "encoder": zoo.encoder(data, self.latent, **self.style),
-            "decoder": zoo.decoder(data, self.latent, **self.style),
+            "encoder": zoo.encoder(data, self.latent, **self.network_options),
+            "decoder": zoo.decoder(data, self.latent, **self.network_options),
         }
 
     def turns(self) -> tuple[zoo.Turn, ...]:

@@ -54,8 +54,8 @@ class VAE(zoo.Autoencoder):
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
-            "encoder": zoo.encoder(data, self.latent, **self.style),
-            "decoder": zoo.decoder(data, self.latent, likelihood=self.likelihood, **self.style),
+            "encoder": zoo.encoder(data, self.latent, **self.network_options),
+            "decoder": zoo.decoder(data, self.latent, likelihood=self.likelihood, **self.network_options),
         }
 
     def players(self) -> Mapping[str, Mapping[str, float]]:

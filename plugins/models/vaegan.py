@@ -21,7 +21,7 @@ class VAEGAN(zoo.Autoencoder):
     paper: ClassVar[str] = "Larsen, Sønderby, Larochelle & Winther, ICML 2016, arXiv:1512.09300"
     deviations: ClassVar[Mapping[str, str]] = {
         "non-saturating decoder": "the paper's minimax form (--saturating) has no gradient where the critic is sure",
-        "Dis_l after batch normalization": "before it (--raw) `like` fades and the posterior collapses",
+        "Dis_l after batch normalization": "before it (--pre-norm) `like` fades and the posterior collapses",
         "Adam": "the paper has RMSProp at the same rate (--rmsprop); Adam (0.5, 0.999) is the common choice",
         "DCGAN networks, 16-dimensional codes": "for any image size; the authors' are for 32 and 64 pixels, with 128",
         "one decoder batch": "both kinds of codes share batch statistics, as they must in evaluation",
@@ -32,7 +32,7 @@ class VAEGAN(zoo.Autoencoder):
             "family": "vaegan-conv",
             "latent": 128,
             "tap": 4,
-            "raw": True,
+            "pre_norm": True,
             "saturating": True,
             "equilibrium": True,
             "rmsprop": True,
@@ -42,7 +42,7 @@ class VAEGAN(zoo.Autoencoder):
 
     lr: float = zoo.option(3e-4, "Learning rate of Adam.", zoo.above(0))
     tap: int = zoo.option(2, "Critic stage l whose features measure similarity, Dis_l.", zoo.at_least(1))
-    raw: bool = zoo.option(False, "Dis_l before its batch normalization, as the authors' code has it.")
+    pre_norm: bool = zoo.option(False, "Dis_l before its batch normalization, as the authors' code has it.")
     gamma: float = zoo.option(1e-2, "γ: weight of `like` against the game, for the decoder.", zoo.above(0))
     fakes: Literal["both", "prior", "reconstruction"] = zoo.option(
         "both",
@@ -55,9 +55,9 @@ class VAEGAN(zoo.Autoencoder):
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
-            "encoder": zoo.encoder(data, self.latent, **self.style),
-            "decoder": zoo.decoder(data, self.latent, **self.style),
-            "critic": zoo.critic(data, tap=self.tap, raw=self.raw, **self.style),
+            "encoder": zoo.encoder(data, self.latent, **self.network_options),
+            "decoder": zoo.decoder(data, self.latent, **self.network_options),
+            "critic": zoo.critic(data, tap=self.tap, pre_norm=self.pre_norm, **self.network_options),
         }
 
     def players(self) -> Mapping[str, Mapping[str, float]]:

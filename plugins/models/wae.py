@@ -28,8 +28,8 @@ class WAE(zoo.Autoencoder):
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
-            "encoder": zoo.encoder(data, self.latent, posterior="point", **self.style),
-            "decoder": zoo.decoder(data, self.latent, **self.style),
+            "encoder": zoo.encoder(data, self.latent, posterior="point", **self.network_options),
+            "decoder": zoo.decoder(data, self.latent, **self.network_options),
         }
 
     def rec(self, net: zoo.Networks, x: Tensor, z: Tensor) -> Tensor:
@@ -70,7 +70,10 @@ class WAEGAN(WAE):
     penalty: float = zoo.option(1.0, "λ: weight of fooling the critic of codes.", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        return {**super().networks(data), "critic": zoo.critic(data, sees="z", latent=self.latent, **self.style)}
+        return {
+            **super().networks(data),
+            "critic": zoo.critic(data, inputs="z", latent=self.latent, **self.network_options),
+        }
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         row = {"rec": 1.0, "fool": self.penalty}

@@ -56,13 +56,13 @@ class BiGANFlat(zoo.Family):
     def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
         return small(zoo.BodyDecoder(FedTwice(latent, math.prod(data.shape)), data.shape, likelihood))
 
-    def critic(self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, **rest: Any) -> zoo.Critic:
-        trunk = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(data.shape), 1024), leaky()) if "x" in sees else None
+    def critic(self, data: zoo.DataSpec, width: int, *, inputs: Any, latent: int | None, **rest: Any) -> zoo.Critic:
+        trunk = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(data.shape), 1024), leaky()) if "x" in inputs else None
         codes = nn.Identity() if latent else None
         features = (1024 if trunk else 0) + (latent or 0)
         # Linear of (h, z) together is the paper's FC(h) + FC(z).
         head = nn.Sequential(*dense(features, leaky()), nn.Linear(1024, 1))
-        return small(zoo.BodyCritic(sees, trunk, codes, head))
+        return small(zoo.BodyCritic(inputs, trunk, codes, head))
 
 
 class FedTwice(nn.Module):
@@ -88,11 +88,11 @@ class AAEFlat(zoo.Family):
         body = nn.Sequential(*thousand(latent), nn.Linear(1000, math.prod(data.shape)))
         return zoo.BodyDecoder(body, data.shape, likelihood)
 
-    def critic(self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, **rest: Any) -> zoo.Critic:
-        trunk = nn.Flatten() if "x" in sees else None
+    def critic(self, data: zoo.DataSpec, width: int, *, inputs: Any, latent: int | None, **rest: Any) -> zoo.Critic:
+        trunk = nn.Flatten() if "x" in inputs else None
         codes = nn.Identity() if latent else None
         features = (math.prod(data.shape) if trunk else 0) + (latent or 0)
-        return zoo.BodyCritic(sees, trunk, codes, nn.Sequential(*thousand(features), nn.Linear(1000, 1)))
+        return zoo.BodyCritic(inputs, trunk, codes, nn.Sequential(*thousand(features), nn.Linear(1000, 1)))
 
 
 def leaky() -> nn.Module:

@@ -45,14 +45,14 @@ class DCGAN(zoo.Family):
             raise zoo.UnsupportedError("sides must be 16, 32, 64 or 128 pixels, both the same")
         return n
 
-    def trunk(self, data: zoo.DataSpec, tap: int | None = None, raw: bool = False) -> tuple[nn.Module, int]:
+    def trunk(self, data: zoo.DataSpec, tap: int | None = None, pre_norm: bool = False) -> tuple[nn.Module, int]:
         """Shared by encoder and critic."""
         wide = [data.shape[0], *(128 * 2**i for i in range(self.stages(data)))]
         stages = [
             (nn.Conv2d(a, b, 5, 2, 2, bias=i == 0), nn.BatchNorm2d(b) if i else nn.Identity())
             for i, (a, b) in enumerate(itertools.pairwise(wide))
         ]
-        return zoo.Tapped(stages, nn.LeakyReLU(0.2), tap, raw), 16 * wide[-1]
+        return zoo.ConvStack(stages, nn.LeakyReLU(0.2), tap, pre_norm), 16 * wide[-1]
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         return initialized(zoo.BodyEncoder(*self.trunk(data), latent, posterior))
@@ -66,13 +66,21 @@ class DCGAN(zoo.Family):
         return initialized(zoo.BodyDecoder(nn.Sequential(*layers), data.shape, likelihood))
 
     def critic(
-        self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, norm: str, tap: int | None, raw: bool
+        self,
+        data: zoo.DataSpec,
+        width: int,
+        *,
+        inputs: Any,
+        latent: int | None,
+        norm: str,
+        tap: int | None,
+        pre_norm: bool,
     ) -> zoo.Critic:
-        if sees == "z":
+        if inputs == "z":
             return codes_critic(latent or 0, *self.hidden)
-        trunk, features = self.trunk(data, tap, raw)
-        head = nn.Linear(features + (latent or 0), 1) if sees == "x" else zoo.MLP([features + (latent or 0), 512, 1])
-        return initialized(zoo.BodyCritic(sees, trunk, nn.Identity() if latent else None, head))
+        trunk, features = self.trunk(data, tap, pre_norm)
+        head = nn.Linear(features + (latent or 0), 1) if inputs == "x" else zoo.MLP([features + (latent or 0), 512, 1])
+        return initialized(zoo.BodyCritic(inputs, trunk, nn.Identity() if latent else None, head))
 
 
 class AlphaGANConv(DCGAN):
@@ -106,16 +114,24 @@ class VAEGANConv(zoo.Family):
         return zoo.BodyDecoder(nn.Sequential(*layers, nn.Conv2d(32, data.shape[0], 5, 1, 2)), data.shape, likelihood)
 
     def critic(
-        self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, norm: str, tap: int | None, raw: bool
+        self,
+        data: zoo.DataSpec,
+        width: int,
+        *,
+        inputs: Any,
+        latent: int | None,
+        norm: str,
+        tap: int | None,
+        pre_norm: bool,
     ) -> zoo.Critic:
-        if sees != "x":
+        if inputs != "x":
             raise zoo.UnsupportedError("it has a critic of images only")
         h, w = self.small(data)
         stages: list[tuple[nn.Module, nn.Module]] = [(nn.Conv2d(data.shape[0], 32, 5, 1, 2), nn.Identity())]
         for a, b in ((32, 128), (128, 192), (192, 256)):
             stages.append((nn.Conv2d(a, b, 5, 2, 2, bias=False), nn.BatchNorm2d(b)))
         head = nn.Sequential(nn.Linear(256 * h * w, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 1))
-        return zoo.BodyCritic("x", zoo.Tapped(stages, nn.ReLU(), tap, raw), None, head)
+        return zoo.BodyCritic("x", zoo.ConvStack(stages, nn.ReLU(), tap, pre_norm), None, head)
 
 
 class ALIConv(zoo.Family):
@@ -149,9 +165,17 @@ class ALIConv(zoo.Family):
         return initialized(zoo.BodyDecoder(body, data.shape, likelihood), 0.01)
 
     def critic(
-        self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, norm: str, tap: int | None, raw: bool
+        self,
+        data: zoo.DataSpec,
+        width: int,
+        *,
+        inputs: Any,
+        latent: int | None,
+        norm: str,
+        tap: int | None,
+        pre_norm: bool,
     ) -> zoo.Critic:
-        trunk = nn.Sequential(nn.Dropout(0.2), *self.trunk(data)) if "x" in sees else None
+        trunk = nn.Sequential(nn.Dropout(0.2), *self.trunk(data)) if "x" in inputs else None
         codes = None
         if latent:
             codes = nn.Sequential(*half(nn.Dropout(0.2), latent, 512), *half(nn.Dropout(0.5), 512, 512))
@@ -162,7 +186,7 @@ class ALIConv(zoo.Family):
             nn.Dropout(0.5),
             nn.Linear(1024, 1),
         )
-        return initialized(zoo.BodyCritic(sees, trunk, codes, head), 0.01)
+        return initialized(zoo.BodyCritic(inputs, trunk, codes, head), 0.01)
 
 
 class WAEConv(zoo.Family):
@@ -191,8 +215,8 @@ class WAEConv(zoo.Family):
         layers += [nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(256, channels, 4)]
         return initialized(zoo.BodyDecoder(nn.Sequential(*layers), data.shape, likelihood), 0.01)
 
-    def critic(self, data: zoo.DataSpec, width: int, *, sees: Any, latent: int | None, **rest: Any) -> zoo.Critic:
-        if sees != "z":
+    def critic(self, data: zoo.DataSpec, width: int, *, inputs: Any, latent: int | None, **rest: Any) -> zoo.Critic:
+        if inputs != "z":
             raise zoo.UnsupportedError("it has a critic of codes only")
         return codes_critic(latent or 0, 512, 512, 512, 512)
 

@@ -42,8 +42,8 @@ class WGANGPConv(zoo.Family):
         )
         return zoo.BodyDecoder(body, data.shape, likelihood)
 
-    def critic(self, data: zoo.DataSpec, width: int, *, sees: Any, **rest: Any) -> zoo.Critic:
-        if sees != "x":
+    def critic(self, data: zoo.DataSpec, width: int, *, inputs: Any, **rest: Any) -> zoo.Critic:
+        if inputs != "x":
             raise zoo.UnsupportedError("it has a critic of images only")
         trunk, features = self.trunk(data)
         return zoo.BodyCritic("x", trunk, None, nn.Linear(features, 1))

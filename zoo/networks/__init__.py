@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.interfaces import Family
-from zoo.networks.blocks import MLP, ConvTrunk, DeconvTrunk, Tapped, init_
+from zoo.networks.blocks import MLP, ConvStack, ConvTrunk, DeconvTrunk, init_
 from zoo.networks.body import BodyCritic, BodyDecoder, BodyEncoder, PixelBias
 from zoo.networks.builders import critic, decoder, encoder
 from zoo.networks.default_families import Conv, FullyConnected
@@ -14,12 +14,12 @@ __all__ = [
     "BodyDecoder",
     "BodyEncoder",
     "Conv",
+    "ConvStack",
     "ConvTrunk",
     "DeconvTrunk",
     "Family",
     "FullyConnected",
     "PixelBias",
-    "Tapped",
     "critic",
     "decoder",
     "encoder",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP", "ConvTrunk", "DeconvTrunk", "Tapped", "halvings", "init_", "normalization"]
+__all__ = ["MLP", "ConvStack", "ConvTrunk", "DeconvTrunk", "halvings", "init_", "normalization"]
 
 Shape = tuple[int, int, int]
 
@@ -53,16 +53,17 @@ def _lost(big: tuple[int, int], small: tuple[int, int], stride: tuple[int, int])
     return lost[0], lost[1]
 
 
-class Tapped(nn.Module):
-    """Stages of convolution, normalization and activation, one of which is listened to.
+class ConvStack(nn.Module):
+    """Stages of convolution, normalization and activation, with features taken from one of them.
 
-    ``forward`` returns the last stage's activations (B, c, h, w) and what the tapped stage hands to its activation.
+    Args:
+        stages: One pair (convolution, normalization) per stage; ``nn.Identity()`` for no normalization.
+        activation: Activation of all stages.
+        tap: Stage of the features, from 1. The last stage by default and if there are fewer.
+        pre_norm: Take the features before the normalization of their stage instead of after it.
 
-    Arguments:
-        stages: a (convolution, normalization) for each stage; Identity for none.
-        activation: one for all.
-        tap: the tapped stage, from 1; the last by default, and where there are fewer.
-        raw: tap before the stage's normalization, not after it.
+    Returns:
+        Activations of the last stage (B, c, h, w) and the features, which are not yet activated.
     """
 
     def __init__(
@@ -70,29 +71,29 @@ class Tapped(nn.Module):
         stages: Sequence[tuple[nn.Module, nn.Module]],
         activation: nn.Module,
         tap: int | None = None,
-        raw: bool = False,
+        pre_norm: bool = False,
     ) -> None:
         super().__init__()
         self.stages = len(stages)
         self.tap = self.stages if tap is None else min(tap, self.stages)
-        self.raw = raw
+        self.pre_norm = pre_norm
         self.activation = activation
         self.convolutions = nn.ModuleList(c for c, _ in stages)
         self.norms = nn.ModuleList(n for _, n in stages)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Activations of the last stage, and what was tapped, of images x (B, C, H, W)."""
+        """Return the activations of the last stage and the features of images x (B, C, H, W)."""
         tapped = x
         for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True), start=1):
-            raw = convolution(x)
-            normed = norm(raw)
+            convolved = convolution(x)
+            normed = norm(convolved)
             if i == self.tap:
-                tapped = raw if self.raw else normed
+                tapped = convolved if self.pre_norm else normed
             x = self.activation(normed)
         return x, tapped
 
 
-class ConvTrunk(Tapped):
+class ConvTrunk(ConvStack):
     """Strided convolutions that halve (C, H, W) stage by stage, doubling the channels (Radford et al., 1511.06434)."""
 
     def __init__(
@@ -102,7 +103,7 @@ class ConvTrunk(Tapped):
         norm: str,
         activation: Callable[[], nn.Module],
         tap: int | None = None,
-        raw: bool = False,
+        pre_norm: bool = False,
     ) -> None:
         channels, height, breadth = shape
         sizes = halvings(height, breadth)
@@ -115,7 +116,7 @@ class ConvTrunk(Tapped):
             convolution = nn.Conv2d(channels, wide, kernel, stride, padding, bias=kind != "batch")
             stages.append((convolution, normalization(kind, wide)))
             channels = wide
-        super().__init__(stages, activation(), tap, raw)
+        super().__init__(stages, activation(), tap, pre_norm)
         self.out_shape: Shape = (channels, *sizes[-1])
 
 

@@ -95,13 +95,13 @@ class BodyCritic(Critic):
 
     def __init__(
         self,
-        sees: Literal["x", "z", "xz"],
+        inputs: Literal["x", "z", "xz"],
         trunk: nn.Module | None,
         latent: nn.Module | None,
         head: nn.Module,
     ) -> None:
         super().__init__()
-        self.sees, self.trunk, self.latent, self.head = sees, trunk, latent, head
+        self.inputs, self.trunk, self.latent, self.head = inputs, trunk, latent, head
 
     def forward(self, *seen: Tensor) -> CriticOutput:
         """Logits (B,), and the features of the tapped stage."""

@@ -20,7 +20,7 @@ _ALLOWED: dict[str, tuple[str | None, ...]] = {
     "norm": ("batch", "group", "none"),
     "posterior": ("gaussian", "point"),
     "likelihood": ("bernoulli", "gaussian", None),
-    "sees": ("x", "z", "xz"),
+    "inputs": ("x", "z", "xz"),
 }
 
 
@@ -89,26 +89,29 @@ def critic(
     data: DataSpec,
     width: int,
     *,
-    sees: Literal["x", "z", "xz"] = "x",
+    inputs: Literal["x", "z", "xz"] = "x",
     latent: int | None = None,
     family: str = "conv",
     norm: str = "batch",
     tap: int | None = None,
-    raw: bool = False,
+    pre_norm: bool = False,
 ) -> Critic:
     """A critic of images (``x``), codes (``z``) or pairs (``xz``).
 
-    Arguments:
-        latent: dimensions of the codes it sees; needed unless it sees x only.
-        family: who builds it: ``conv``, ``mlp``, or from `zoo list families`.
-        tap: the stage of the image trunk, from 1, whose pre-activation output is ``CriticOutput.features``;
-            the last by default, and where the trunk has fewer.
-        raw: take it before the normalization too, where its scale is whatever the weights make it.
+    Args:
+        inputs: Inputs of ``forward``: images, codes, or both.
+        latent: Dimension of the codes; required if ``inputs`` contains z, not allowed otherwise.
+        family: Set of architectures, one of ``zoo list families``.
+        tap: Stage of the image trunk, from 1, whose output before the activation is ``CriticOutput.features``. The last
+            stage by default and if the trunk has fewer stages.
+        pre_norm: Take the features before the normalization of their stage, hence with the scale of the weights.
     """
-    _check(norm=norm, sees=sees)
+    _check(norm=norm, inputs=inputs)
     if tap is not None and tap < 1:
         raise UsageError(f"tap: {tap} is not allowed; must be at least 1, the first stage")
-    if ("z" in sees) != (latent is not None):
-        raise UsageError(f"latent: {latent!r} is not allowed for a critic that sees {sees!r}; give it for z and xz")
+    if ("z" in inputs) != (latent is not None):
+        raise UsageError(
+            f"latent: {latent!r} is not allowed for a critic with inputs={inputs!r}; give it for z and xz only"
+        )
     with _family(family, data) as found:
-        return found.critic(data, width, sees=sees, latent=latent, norm=norm, tap=tap, raw=raw)
+        return found.critic(data, width, inputs=inputs, latent=latent, norm=norm, tap=tap, pre_norm=pre_norm)

@@ -29,14 +29,14 @@ def _flat_body(sizes: list[int], norm: str, *, norm_first: bool) -> nn.Sequentia
 
 
 def _critic(
-    sees: Literal["x", "z", "xz"], trunk: nn.Module | None, features: int, latent: int | None, hidden: int
+    inputs: Literal["x", "z", "xz"], trunk: nn.Module | None, features: int, latent: int | None, hidden: int
 ) -> BodyCritic:
     codes: nn.Module | None = None
     if latent is not None:
         codes = _flat_body([latent, hidden, hidden], "none", norm_first=False)
         features += hidden
-    head = MLP([features, hidden, 1], _LEAKY) if sees == "xz" else nn.Linear(features, 1)
-    return BodyCritic(sees, trunk, codes, head)
+    head = MLP([features, hidden, 1], _LEAKY) if inputs == "xz" else nn.Linear(features, 1)
+    return BodyCritic(inputs, trunk, codes, head)
 
 
 def _std(norm: str) -> float | None:
@@ -77,17 +77,17 @@ class Conv(Family):
         data: DataSpec,
         width: int,
         *,
-        sees: Literal["x", "z", "xz"],
+        inputs: Literal["x", "z", "xz"],
         latent: int | None,
         norm: str,
         tap: int | None,
-        raw: bool,
+        pre_norm: bool,
     ) -> Critic:
         """The encoder's trunk for x, two layers of 16·``width`` for z, one to join them."""
-        trunk = ConvTrunk(data.shape, width, norm, _LEAKY, tap, raw) if "x" in sees else None
+        trunk = ConvTrunk(data.shape, width, norm, _LEAKY, tap, pre_norm) if "x" in inputs else None
         features = math.prod(trunk.out_shape) if trunk else 0
-        network = _critic(sees, trunk, features, latent, 16 * width)
-        init_(network, _std(norm) if "x" in sees else None)
+        network = _critic(inputs, trunk, features, latent, 16 * width)
+        init_(network, _std(norm) if "x" in inputs else None)
         return network
 
 
@@ -112,12 +112,12 @@ class FullyConnected(Family):
         data: DataSpec,
         width: int,
         *,
-        sees: Literal["x", "z", "xz"],
+        inputs: Literal["x", "z", "xz"],
         latent: int | None,
         norm: str,
         tap: int | None,
-        raw: bool,
+        pre_norm: bool,
     ) -> Critic:
         """As the encoder for x; there is one stage to tap, the last."""
-        trunk = _flat_body([flat(data), 16 * width, 16 * width], norm, norm_first=False) if "x" in sees else None
-        return _critic(sees, trunk, 16 * width if trunk else 0, latent, 16 * width)
+        trunk = _flat_body([flat(data), 16 * width, 16 * width], norm, norm_first=False) if "x" in inputs else None
+        return _critic(inputs, trunk, 16 * width if trunk else 0, latent, 16 * width)
