@@ -162,7 +162,7 @@ def doctor() -> None:
     import zoo
     from zoo.accelerators import available_kernels
     from zoo.data import cache_dir
-    from zoo.evaluation import DINOv2, Inception, PinnedClassifier
+    from zoo.evaluation import DINOv2, EfficientNet, Inception, PinnedClassifier
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
@@ -190,7 +190,7 @@ def doctor() -> None:
         table.add_row("classifier", "weights present")
     except zoo.ZooError as error:
         table.add_row("classifier", f"[red]{escape(str(error))}[/red]")
-    for name, extractor in (("inception", Inception()), ("dinov2", DINOv2())):
+    for name, extractor in (("efficientnet", EfficientNet()), ("inception", Inception()), ("dinov2", DINOv2())):
         missing = extractor.available()
         table.add_row(name, escape(missing.removeprefix(f"{name}: ")) if missing else "weights present")
     _ = registry().metrics  # collected on first use, which may fail

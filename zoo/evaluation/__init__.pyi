@@ -1,5 +1,6 @@
 from .dinov2 import DINOv2
-from .extractors import Classifier, Extractor, PinnedClassifier
+from .efficientnet import EfficientNet
+from .extractors import Classifier, ClassifierV1, Extractor, PinnedClassifier
 from .files import read_images
 from .inception import Inception
 from .pipeline import NearestTraining, Scores, default_n, evaluate, evaluate_images
@@ -17,8 +18,10 @@ from .settings import Codes, EvaluationSettings, ModelFunctions, NamedMetric
 
 __all__ = [
     "Classifier",
+    "ClassifierV1",
     "Codes",
     "DINOv2",
+    "EfficientNet",
     "EvaluationData",
     "EvaluationSettings",
     "Extractor",

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from zoo.data import Dataset
-from zoo.errors import UsageError, ZooError
+from zoo.errors import UsageError
 from zoo.evaluation import (
+    EfficientNet,
     EvaluationSettings,
     Extractor,
     Inception,
@@ -58,13 +59,13 @@ def metrics_line(
 def choose_extractor(name: str, channels: int, note: Callable[[str], None]) -> Extractor | None:
     """Return the extractor called ``name``; None for ``none``.
 
-    ``auto`` is the pinned classifier for gray images and Inception for color images. If the weights of Inception are
-    not available, ``auto`` falls back to the classifier, whose distance has another name and another protocol.
+    ``auto`` is the pinned classifier for gray images. For color images it is Inception, hence FID, if its weights are
+    available, and EfficientNet-Lite0 otherwise: it works offline, and its distance has another name and protocol.
 
     Args:
         name: As ``--extractor`` takes it.
         channels: Number of channels of the images.
-        note: Called with a message if ``auto`` falls back.
+        note: Called with a message if ``auto`` is not Inception for color images.
     """
     if name == "none":
         return None
@@ -72,11 +73,11 @@ def choose_extractor(name: str, channels: int, note: Callable[[str], None]) -> E
         return _ready(registry().extractor(name)())
     if channels == 1:
         return PinnedClassifier()
-    try:
-        return _ready(Inception())
-    except ZooError as error:
-        note(f"FID is left out: {error}. Scored by FD-classifier instead, which is made for digits.")
-        return PinnedClassifier()
+    inception = Inception()
+    if inception.available() is None:
+        return inception
+    note("scores: FD-efficientnet, which works offline; --extractor inception downloads Inception's weights for FID")
+    return _ready(EfficientNet())
 
 
 def _ready(extractor: Extractor) -> Extractor:
