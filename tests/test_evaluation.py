@@ -36,6 +36,7 @@ from zoo.evaluation import (
     reference_moments,
 )
 from zoo.evaluation.classifier import gray, prepare
+from zoo.evaluation.reference import score_name
 from zoo.metrics import Moments, ReconstructionError, ReferenceMoments, frechet_distance
 from zoo.metrics.full_precision import full_precision
 
@@ -264,7 +265,7 @@ def test_the_classifier_of_zoo_0_1_is_kept(digits: Dataset) -> None:
 
 @pytest.mark.parametrize("weights", ["classifier", "classifier-v1"])
 def test_blur_and_a_missing_class(weights: str, digits: Dataset) -> None:
-    """Blur that the eye sees at once costs the classifier more than a missing class; classifier-v1 saw it the other way."""
+    """Visible blur costs more than a missing class, except with classifier-v1."""
     extractor = {"classifier": PinnedClassifier, "classifier-v1": ClassifierV1}[weights]()
     images = F.interpolate(digits.train.images.float(), size=(20, 20), mode="bilinear")
     images = F.pad(images, (4, 4, 4, 4)).round().to(torch.uint8)

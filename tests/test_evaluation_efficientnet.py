@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: the pinned weights, the architecture against timm's, the preprocessing, and what it recognizes."""
+"""EfficientNet-Lite0: pinned weights, architecture against timm's, preprocessing, accuracy on photographs."""
 
 from __future__ import annotations
 

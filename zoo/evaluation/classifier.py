@@ -57,8 +57,8 @@ def prepare(images: Tensor) -> Tensor:
 class LeNet(nn.Module):
     """Network of ``classifier``: two 5x5 convolutions and a hidden layer (after LeCun et al. 1998), with SiLU.
 
-    The features are the 64 units of the hidden layer and the 32 channels of the second convolution, averaged over a 2x2
-    grid. The hidden layer sees classes and shapes; the convolution also sees strokes, edges and blur, whatever the class.
+    The features are the 64 units of the hidden layer and the 32 channels of the second convolution, averaged over a
+    2x2 grid. The hidden layer encodes classes and shapes; the convolution also strokes, edges and blur of any class.
 
     Attributes:
         scale: buffer with one factor per part of the features. On MNIST's training images the total variance of the

@@ -202,7 +202,7 @@ class PinnedClassifier(_ShippedClassifier):
 
 @final
 class ClassifierV1(_ShippedClassifier):
-    """The extractor of zoo 0.1, kept so that its scores can be repeated. It is nearly blind to blur: ``docs/judge.md``."""
+    """Extractor of zoo 0.1, kept to repeat its scores. It is nearly blind to blur: ``docs/judge.md``."""
 
     WEIGHTS = Path(__file__).parent / "weights" / "classifier-v1.safetensors"
     DIGEST = "3f5e68becd3ad72cb4d2495d13f9e77cd2b353408073ceb86c5f7f7cb1cbd7bc"
