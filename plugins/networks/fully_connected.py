@@ -1,6 +1,6 @@
-"""The papers' fully connected networks, for ``--family``: those of IWAE, BiGAN and AAE on MNIST. Any image size fits.
+"""Fully connected networks of IWAE, BiGAN and AAE on MNIST, for ``--family``; any image size.
 
-Sizes are the papers': ``--width`` and ``--norm`` change nothing here.
+The sizes are the papers': ``--width`` and ``--norm`` have no effect.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import zoo
 
 
 class GaussianByStd(zoo.Encoder):
-    """A body, then one linear head each for μ and log σ: σ = exp(linear), as IWAE's code has it."""
+    """Encoder with one linear layer each for μ and log σ, as in IWAE's code."""
 
     def __init__(self, body: nn.Module, features: int, latent: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class GaussianByStd(zoo.Encoder):
 
 
 class IWAEFlat(zoo.Family):
-    """IWAE's with one stochastic layer: 200-200 tanh each way, Glorot, pixels' log-odds as output bias (1509.00519)."""
+    """IWAE with one stochastic layer: 200-200 tanh, Glorot, output bias from the mean image (arXiv:1509.00519)."""
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         body = nn.Sequential(
@@ -47,14 +47,14 @@ class IWAEFlat(zoo.Family):
 
 
 class BiGANFlat(zoo.Family):
-    """BiGAN's permutation-invariant ones: 1024 units, no biases, N(0, 0.02²) (1605.09782)."""
+    """Permutation-invariant BiGAN: 1024 units, no biases, weights ~ N(0, 0.02²) (arXiv:1605.09782)."""
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         body = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(data.shape), 1024), leaky(), *dense(1024, leaky()))
         return small(zoo.BodyEncoder(body, 1024, latent, posterior))
 
     def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
-        return small(zoo.BodyDecoder(FedTwice(latent, math.prod(data.shape)), data.shape, likelihood))
+        return small(zoo.BodyDecoder(SkipGenerator(latent, math.prod(data.shape)), data.shape, likelihood))
 
     def critic(self, data: zoo.DataSpec, width: int, *, inputs: Any, latent: int | None, **rest: Any) -> zoo.Critic:
         trunk = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(data.shape), 1024), leaky()) if "x" in inputs else None
@@ -65,8 +65,8 @@ class BiGANFlat(zoo.Family):
         return small(zoo.BodyCritic(inputs, trunk, codes, head))
 
 
-class FedTwice(nn.Module):
-    """BiGAN's generator: z (B, d) → 1024 → [that and z again] → 1024 → pixels."""
+class SkipGenerator(nn.Module):
+    """BiGAN's generator: z (B, d) → 1024 → concatenated with z → 1024 → pixels."""
 
     def __init__(self, latent: int, pixels: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class FedTwice(nn.Module):
 
 
 class AAEFlat(zoo.Family):
-    """AAE's: encoder, decoder and critics of two layers of 1000 ReLU (1511.05644)."""
+    """AAE: encoder, decoder and critics with two layers of 1000 ReLU (arXiv:1511.05644)."""
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         return zoo.BodyEncoder(nn.Sequential(nn.Flatten(), *thousand(math.prod(data.shape))), 1000, latent, posterior)

@@ -1,4 +1,4 @@
-"""The papers' normalized convolutional networks, for ``--family``: ``--width`` and ``--norm`` change nothing here."""
+"""Published convolutional networks with normalization, for ``--family``; ``--width`` and ``--norm`` have no effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def conv(a: int, b: int, k: int, s: int, act: nn.Module, pad: int | None = None)
 
 
 def deconv(a: int, b: int, k: int, s: int, act: nn.Module, pad: int | None = None) -> Layers:
-    """Transposed convolution that multiplies the size by s exactly where k ≥ s; batch normalization; activation."""
+    """Transposed convolution that multiplies the size by s exactly if k ≥ s; batch normalization; activation."""
     p = (k - s + 1) // 2 if pad is None else pad
     out = 0 if pad is not None else s - k + 2 * p
     return [nn.ConvTranspose2d(a, b, k, s, p, out, bias=False), nn.BatchNorm2d(b), act]
@@ -32,13 +32,13 @@ def codes_critic(latent: int, *hidden: int) -> zoo.Critic:
 
 
 class DCGAN(zoo.Family):
-    """DCGAN's: 5×5 strided convolutions, 128 channels doubled at each stage, down to 4×4 (1511.06434)."""
+    """DCGAN: 5×5 strided convolutions, 128 channels doubled in each stage, down to 4×4 (arXiv:1511.06434)."""
 
     hidden = (512, 512)
-    """Of the critic of codes, which DCGAN does not have."""
+    """Hidden units of the critic of codes, which DCGAN does not have."""
 
     def stages(self, data: zoo.DataSpec) -> int:
-        """Halvings down to 4 pixels."""
+        """Number of halvings down to 4 pixels."""
         _, h, w = data.shape
         n = int(math.log2(h / 4))
         if h != w or h != 4 * 2**n or n < 2:
@@ -46,7 +46,7 @@ class DCGAN(zoo.Family):
         return n
 
     def trunk(self, data: zoo.DataSpec, tap: int | None = None, pre_norm: bool = False) -> tuple[nn.Module, int]:
-        """Shared by encoder and critic."""
+        """Trunk of encoder and critic, and its number of features."""
         wide = [data.shape[0], *(128 * 2**i for i in range(self.stages(data)))]
         stages = [
             (nn.Conv2d(a, b, 5, 2, 2, bias=i == 0), nn.BatchNorm2d(b) if i else nn.Identity())
@@ -84,19 +84,19 @@ class DCGAN(zoo.Family):
 
 
 class AlphaGANConv(DCGAN):
-    """α-GAN's: DCGAN's, with a critic of codes of 750-750 (1706.04987)."""
+    """α-GAN: DCGAN with a critic of codes of 750-750 units (arXiv:1706.04987)."""
 
     hidden = (750, 750)
 
 
 class VAEGANConv(zoo.Family):
-    """VAE-GAN's as in its authors' code: 5×5, encoder 64-128-256 and FC 1024, critic 32-128-192-256 (1512.09300)."""
+    """VAE-GAN, authors' code: 5×5, encoder 64-128-256 and 1024, critic 32-128-192-256 (arXiv:1512.09300)."""
 
     def small(self, data: zoo.DataSpec) -> tuple[int, int]:
         """Size after three halvings."""
         _, h, w = data.shape
         if h % 8 or w % 8 or min(h, w) < 16:
-            raise zoo.UnsupportedError("sides must be multiples of 8 pixels, from 16 on")
+            raise zoo.UnsupportedError("sides must be multiples of 8 pixels and at least 16")
         return h // 8, w // 8
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
@@ -135,10 +135,10 @@ class VAEGANConv(zoo.Family):
 
 
 class ALIConv(zoo.Family):
-    """ALI's for CIFAR-10, its table of networks: unpadded convolutions of 32 pixels down to one (1606.00704)."""
+    """ALI for CIFAR-10: convolutions without padding from 32 pixels down to one (arXiv:1606.00704)."""
 
     def trunk(self, data: zoo.DataSpec) -> Layers:
-        """Shared by encoder and critic: (C, 32, 32) → (512, 1, 1)."""
+        """Trunk of encoder and critic: (C, 32, 32) → (512, 1, 1)."""
         if data.shape[1:] != (32, 32):
             raise zoo.UnsupportedError("images must be 32×32 pixels")
         plan = ((5, 1, 32), (4, 2, 64), (4, 1, 128), (4, 2, 256), (4, 1, 512), (1, 1, 512))
@@ -190,13 +190,13 @@ class ALIConv(zoo.Family):
 
 
 class WAEConv(zoo.Family):
-    """WAE's for MNIST: 4×4, encoder 128-256-512-1024, decoder 1024-512-256; codes' critic 4 × 512 (1711.01558)."""
+    """WAE for MNIST: 4×4, encoder 128-256-512-1024, decoder 1024-512-256, critic of codes 4 × 512 (arXiv:1711.01558)."""
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         channels, h, w = data.shape
         layers: Layers = []
         for wide in (128, 256, 512, 1024):
-            # Rounded up at each halving, as TensorFlow pads: one pixel more below and to the right of an odd side.
+            # Odd sides are rounded up as by TensorFlow's padding: one more pixel below and to the right.
             layers += [nn.ZeroPad2d((1, 1 + w % 2, 1, 1 + h % 2)), *conv(channels, wide, 4, 2, nn.ReLU(), pad=0)]
             channels, h, w = wide, math.ceil(h / 2), math.ceil(w / 2)
         return initialized(zoo.BodyEncoder(nn.Sequential(*layers), 1024 * h * w, latent, posterior), 0.01)

@@ -1,4 +1,4 @@
-"""Networks: ``encoder``, ``decoder`` and ``critic`` by the name of a family, and what families are made from."""
+"""Networks: ``encoder``, ``decoder`` and ``critic`` of a network family, and building blocks for families."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Building blocks that know no image size: normalization by name, stages, and the trunk that halves an image."""
+"""Building blocks for any image size: normalization by name, convolutional trunks, fully connected layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ Shape = tuple[int, int, int]
 
 
 def normalization(kind: str, channels: int, *, flat: bool = False) -> nn.Module:
-    """A layer for (B, channels, H, W), or (B, channels) when ``flat``: batch, group (≤ 8 groups) or none."""
+    """Return a normalization layer for (B, channels, H, W), or (B, channels) if ``flat``.
+
+    Args:
+        kind: ``"batch"``, ``"group"`` (at most 8 groups) or ``"none"``.
+        channels: Number of channels.
+        flat: Whether the inputs are vectors.
+    """
     if kind == "batch":
         return nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)
     if kind == "group":
@@ -24,10 +30,10 @@ def normalization(kind: str, channels: int, *, flat: bool = False) -> nn.Module:
 
 
 def halvings(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes from the image down to 3 to 6 pixels, each half of the one before (floor), at least two halvings.
+    """Return sizes from the image down to 3 to 6 pixels, each half of the previous (rounded down), at least two halvings.
 
-    A side is not halved below 2 pixels, so that long thin images keep their short side. Stopping at 7 costs a 28-pixel
-    critic its third stage, and its samples a class or two.
+    A side of fewer than 4 pixels is not halved, so that narrow images keep their short side. The third stage of 28-pixel
+    images matters: without it models on MNIST lose one or two classes (docs/defaults.md).
 
     >>> halvings(28, 28), halvings(8, 8), halvings(64, 48)
     ([(28, 28), (14, 14), (7, 7), (3, 3)], [(8, 8), (4, 4), (2, 2)], [(64, 48), (32, 24), (16, 12), (8, 6), (4, 3)])
@@ -43,7 +49,7 @@ def halvings(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def _stride(big: tuple[int, int], small: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    # Per side: 4-wide strided by 2 with padding 1 when it is halved, 3-wide with padding 1 when it stays.
+    # Kernel, stride and padding: (4, 2, 1) for a side that is halved, (3, 1, 1) for a side that is kept.
     sides = [(4, 2) if b != s else (3, 1) for b, s in zip(big, small, strict=True)]
     return (sides[0][0], sides[1][0]), (sides[0][1], sides[1][1]), (1, 1)
 
@@ -94,7 +100,7 @@ class ConvStack(nn.Module):
 
 
 class ConvTrunk(ConvStack):
-    """Strided convolutions that halve (C, H, W) stage by stage, doubling the channels (Radford et al., 1511.06434)."""
+    """Strided convolutions that halve the sides and double the channels in each stage (Radford et al., arXiv:1511.06434)."""
 
     def __init__(
         self,
@@ -111,7 +117,7 @@ class ConvTrunk(ConvStack):
         for i, (big, small) in enumerate(itertools.pairwise(sizes)):
             wide = width * 2**i
             kernel, stride, padding = _stride(big, small)
-            # DCGAN: no normalization on the layer that sees the pixels. A layer with batch statistics needs no bias.
+            # DCGAN: no normalization in the first layer. Batch normalization makes a bias redundant.
             kind = "none" if i == 0 else norm
             convolution = nn.Conv2d(channels, wide, kernel, stride, padding, bias=kind != "batch")
             stages.append((convolution, normalization(kind, wide)))
@@ -121,7 +127,7 @@ class ConvTrunk(ConvStack):
 
 
 class DeconvTrunk(nn.Module):
-    """The mirror of :class:`ConvTrunk`: (c, h, w) up to (C, H, W), exactly the data set's size, without activation."""
+    """Mirror image of :class:`ConvTrunk`, from (c, h, w) to exactly (C, H, W), without a last activation."""
 
     def __init__(self, shape: Shape, width: int, norm: str, activation: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -135,7 +141,7 @@ class DeconvTrunk(nn.Module):
             last = i == stages - 1
             wide = out if last else width * 2 ** (stages - 2 - i)
             kernel, stride, padding = _stride(big, small)
-            # Flooring lost a pixel of an odd side on the way down: output_padding gives it back.
+            # The trunk rounds odd sides down; output_padding restores the lost pixel.
             lost = _lost(big, small, stride)
             layers.append(
                 nn.ConvTranspose2d(
@@ -148,13 +154,13 @@ class DeconvTrunk(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B, c, h, w) → (B, C, H, W)."""
+        """Return images (B, C, H, W), before any activation, of features h (B, c, h, w)."""
         out: Tensor = self.layers(h)
         return out
 
 
 class MLP(nn.Sequential):
-    """Fully connected layers (B, sizes[0]) → (B, sizes[-1]), normalized and activated between, bare at the end."""
+    """Fully connected layers (B, sizes[0]) → (B, sizes[-1]), with normalization and activation except after the last."""
 
     def __init__(
         self,
@@ -176,7 +182,7 @@ class MLP(nn.Sequential):
 
 @torch.no_grad()
 def init_(network: nn.Module, std: float | None = 0.02) -> None:
-    """Weights ~ N(0, std²), biases 0 and norm scales ~ N(1, std²), as DCGAN; with ``std`` None torch's own stay."""
+    """Initialize as DCGAN: weights ~ N(0, std²), biases 0, scales of norms ~ N(1, std²). None keeps torch's defaults."""
     if std is None:
         return
     for module in network.modules():

@@ -1,4 +1,4 @@
-"""Encoders, decoders and critics assembled from a body of layers: what families of networks are made of."""
+"""Encoders, decoders and critics made from a body of layers, for the network families."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["BodyCritic", "BodyDecoder", "BodyEncoder", "PixelBias"]
 
 @final
 class BodyEncoder(Encoder):
-    """A body from images (B, C, H, W) to features, then one linear head to the posterior's parameters.
+    """Encoder: a body, then one linear layer to the parameters of the posterior.
 
-    Arguments:
-        body: returns features of any shape, or a pair of which the first counts.
-        features: how many they are for one image.
-        latent: dimensions d of the code.
-        posterior: ``gaussian``: the head gives mean and log σ²; ``point``: the code.
+    Args:
+        body: Module from images (B, C, H, W) to features of any shape, or to a pair whose first entry is the features.
+        features: Number of features per image.
+        latent: Dimension d of the code.
+        posterior: ``"gaussian"``, mean and log σ² from the linear layer, or ``"point"``, the code itself.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class BodyEncoder(Encoder):
         self.head = nn.Linear(features, 2 * latent if self.gaussian else latent)
 
     def forward(self, x: Tensor) -> Posterior:
-        """The posterior q(z | x)."""
+        """Return the posterior q(z | x) of images x (B, C, H, W)."""
         h = self.body(x)
         h = self.head((h[0] if isinstance(h, tuple) else h).flatten(1))
         if not self.gaussian:
@@ -54,12 +54,12 @@ class BodyEncoder(Encoder):
 
 @final
 class BodyDecoder(Decoder):
-    """A body from codes (B, d) to C·H·W numbers an image: logits of pixels, or images before tanh.
+    """Decoder: a body, then a likelihood of pixels or tanh.
 
-    Arguments:
-        body: the network.
-        shape: (C, H, W).
-        likelihood: ``bernoulli`` pixels, ``gaussian`` pixels with one learned σ, or None: images through tanh.
+    Args:
+        body: Module from codes (B, d) to C·H·W values per image: logits for ``"bernoulli"``, else values before tanh.
+        shape: Shape (C, H, W) of the images.
+        likelihood: ``"bernoulli"`` pixels, ``"gaussian"`` pixels with one learned σ, or None for images.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class BodyDecoder(Decoder):
             self.log_std = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, z: Tensor) -> Tensor | Likelihood:
-        """Images (B, C, H, W) in [−1, 1], or a likelihood of such."""
+        """Return images (B, C, H, W) in [−1, 1], or their likelihood, of codes z (B, d)."""
         out = self.body(z).view(-1, *self.shape)
         if self.likelihood == "bernoulli":
             return BernoulliLikelihood(out)
@@ -84,13 +84,13 @@ class BodyDecoder(Decoder):
 
 @final
 class BodyCritic(Critic):
-    """x through a trunk, z through another, both joined by a head; what it does not see is not there.
+    """Critic: one trunk for images, one for codes, and a head for the concatenated features.
 
-    Arguments:
-        sees: ``x``, ``z`` or ``xz``.
-        trunk: of images; returns features, or a pair: features, and what ``CriticOutput.features`` shall be.
-        latent: of codes (B, d).
-        head: from all features (B, f), flat, to (B, 1).
+    Args:
+        inputs: ``"x"``, ``"z"`` or ``"xz"``.
+        trunk: Module from images to features, or to a pair of features and ``CriticOutput.features``; None for ``"z"``.
+        latent: Module from codes (B, d) to features (B, e); None for ``"x"``.
+        head: Module from the flattened features (B, f) to logits (B, 1).
     """
 
     def __init__(
@@ -103,16 +103,16 @@ class BodyCritic(Critic):
         super().__init__()
         self.inputs, self.trunk, self.latent, self.head = inputs, trunk, latent, head
 
-    def forward(self, *seen: Tensor) -> CriticOutput:
-        """Logits (B,), and the features of the tapped stage."""
+    def forward(self, *inputs: Tensor) -> CriticOutput:
+        """Return logits (B,) and the features of the tapped stage."""
         parts: list[Tensor] = []
         features = None
         if self.trunk is not None:
-            out = self.trunk(seen[0])
+            out = self.trunk(inputs[0])
             h, features = out if isinstance(out, tuple) else (out, out)
             parts.append(h.flatten(1))
         if self.latent is not None:
-            parts.append(self.latent(seen[-1]))
+            parts.append(self.latent(inputs[-1]))
         h = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         logits = self.head(h).squeeze(1)
         return CriticOutput(logits.float(), h if features is None else features)
@@ -120,11 +120,11 @@ class BodyCritic(Critic):
 
 @final
 class PixelBias(nn.Module):
-    """A learned number added to each pixel before the last activation, from the mean image's log-odds on.
+    """Learned bias per pixel before the last activation, initialized with the log-odds of the mean image.
 
-    Arguments:
-        data: its ``mean``, clipped to probabilities in [0.001, 0.999], gives the beginning; zeros where it has none.
-        scale: 1 where logits follow; ½ where tanh does, since tanh(u/2) = 2·sigmoid(u) − 1.
+    Args:
+        data: Its ``mean``, clipped to probabilities in [0.001, 0.999], is the initial value; zeros without a mean.
+        scale: 1 before a sigmoid, ½ before tanh, since tanh(u/2) = 2·sigmoid(u) − 1.
     """
 
     def __init__(self, data: DataSpec, scale: float = 1.0) -> None:
@@ -133,10 +133,10 @@ class PixelBias(nn.Module):
         self.bias = nn.Parameter(scale * ((mean + 1) / 2).clamp(0.001, 0.999).logit())
 
     def forward(self, h: Tensor) -> Tensor:
-        """H, (B, C·H·W) or (B, C, H, W), as (B, C, H, W)."""
+        """Return h, (B, C·H·W) or (B, C, H, W), plus the bias, as (B, C, H, W)."""
         return h.view(-1, *self.bias.shape) + self.bias
 
 
 def flat(data: DataSpec) -> int:
-    """Numbers in one image."""
+    """Return the number of values in one image."""
     return math.prod(data.shape)

@@ -1,4 +1,4 @@
-"""``zoo.encoder``, ``zoo.decoder`` and ``zoo.critic``: networks made from a data set's shape and a model's options."""
+"""``zoo.encoder``, ``zoo.decoder`` and ``zoo.critic``: networks for the shape of a data set and the options of a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ALLOWED: dict[str, tuple[str | None, ...]] = {
 
 
 def _check(**given: str | None) -> None:
-    # A misspelt kind must not silently be another: «layer» would be no norm, «points» a point posterior.
+    # An unknown value must not silently mean another: norm="layer" would mean none.
     for name, value in given.items():
         if value not in _ALLOWED[name]:
             allowed = ", ".join(map(str, _ALLOWED[name]))
@@ -52,13 +52,18 @@ def encoder(
     norm: str = "batch",
     posterior: Literal["gaussian", "point"] = "gaussian",
 ) -> Encoder:
-    """An encoder for the data set's shape.
+    """Return an encoder for the images of a data set.
 
-    Arguments:
-        latent: dimensions d of the code.
-        width: channels of the first stage (conv), or hidden units / 16 (mlp).
-        family: who builds it: ``conv``, ``mlp``, or from `zoo list families`.
-        posterior: ``gaussian`` (mean and log σ², reparameterized) or ``point`` (deterministic).
+    Args:
+        data: Shape and mean of the images.
+        latent: Dimension d of the code.
+        width: Channels of the first stage (conv), or hidden units / 16 (mlp).
+        family: Set of architectures, one of ``zoo list families``.
+        norm: Normalization inside the network: ``"batch"``, ``"group"`` or ``"none"``.
+        posterior: ``"gaussian"`` (mean and log σ², reparameterized) or ``"point"`` (deterministic).
+
+    Raises:
+        UsageError: If a value is not allowed or the family does not support the images.
     """
     _check(norm=norm, posterior=posterior)
     with _family(family, data) as found:
@@ -74,11 +79,18 @@ def decoder(
     norm: str = "batch",
     likelihood: Literal["bernoulli", "gaussian"] | None = None,
 ) -> Decoder:
-    """A decoder to the data set's shape.
+    """Return a decoder to the images of a data set.
 
-    Arguments:
-        family: who builds it: ``conv``, ``mlp``, or from `zoo list families`.
-        likelihood: ``bernoulli`` pixels, ``gaussian`` pixels with one learned σ, or None: images through tanh.
+    Args:
+        data: Shape and mean of the images.
+        latent: Dimension d of the code.
+        width: Channels of the last stage (conv), or hidden units / 16 (mlp).
+        family: Set of architectures, one of ``zoo list families``.
+        norm: Normalization inside the network: ``"batch"``, ``"group"`` or ``"none"``.
+        likelihood: ``"bernoulli"`` pixels, ``"gaussian"`` pixels with one learned σ, or None for images through tanh.
+
+    Raises:
+        UsageError: If a value is not allowed or the family does not support the images.
     """
     _check(norm=norm, likelihood=likelihood)
     with _family(family, data) as found:
@@ -96,15 +108,21 @@ def critic(
     tap: int | None = None,
     pre_norm: bool = False,
 ) -> Critic:
-    """A critic of images (``x``), codes (``z``) or pairs (``xz``).
+    """Return a critic of images (``x``), codes (``z``) or pairs (``xz``).
 
     Args:
+        data: Shape of the images.
+        width: Channels of the first stage (conv), or hidden units / 16 (mlp).
         inputs: Inputs of ``forward``: images, codes, or both.
         latent: Dimension of the codes; required if ``inputs`` contains z, not allowed otherwise.
         family: Set of architectures, one of ``zoo list families``.
+        norm: Normalization inside the network: ``"batch"``, ``"group"`` or ``"none"``.
         tap: Stage of the image trunk, from 1, whose output before the activation is ``CriticOutput.features``. The last
             stage by default and if the trunk has fewer stages.
         pre_norm: Take the features before the normalization of their stage, hence with the scale of the weights.
+
+    Raises:
+        UsageError: If a value is not allowed or the family does not support the images.
     """
     _check(norm=norm, inputs=inputs)
     if tap is not None and tap < 1:

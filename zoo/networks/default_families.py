@@ -1,4 +1,4 @@
-"""The zoo's own families, for any image size: ``conv``, strided convolutions as DCGAN's, and ``mlp``."""
+"""Network families for any image size: ``conv``, strided convolutions after DCGAN, and ``mlp``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Conv", "FullyConnected"]
 
-# Not in place: a tapped stage without normalization hands out the very tensor that the activation reads.
+# Not in place: the features of a stage without normalization are the input tensor of the activation.
 _LEAKY = functools.partial(nn.LeakyReLU, 0.2)
 _RELU = functools.partial(nn.ReLU, inplace=True)
 
 
 def _flat_body(sizes: list[int], norm: str, *, norm_first: bool) -> nn.Sequential:
-    # An MLP whose last layer is normalized and activated like the others.
+    # An MLP whose last layer has normalization and activation too.
     layers = MLP([*sizes, 1], _LEAKY, norm, norm_first=norm_first)
     return nn.Sequential(nn.Flatten(), *list(layers)[:-1])
 
@@ -45,12 +45,12 @@ def _std(norm: str) -> float | None:
 
 
 class Conv(Family):
-    """Strided convolutions, after DCGAN: halved and doubled in channels down to 3 to 6 pixels; any image size."""
+    """Strided convolutions after DCGAN: each stage halves the sides, down to 3 to 6 pixels, and doubles the channels."""
 
     def encoder(
         self, data: DataSpec, latent: int, width: int, *, norm: str, posterior: Literal["gaussian", "point"]
     ) -> Encoder:
-        """``width`` channels in the first stage, doubled at each next."""
+        """Return an encoder with ``width`` channels in its first stage."""
         body = ConvTrunk(data.shape, width, norm, _LEAKY)
         network = BodyEncoder(body, math.prod(body.out_shape), latent, posterior)
         init_(network, _std(norm))
@@ -59,7 +59,7 @@ class Conv(Family):
     def decoder(
         self, data: DataSpec, latent: int, width: int, *, norm: str, likelihood: Literal["bernoulli", "gaussian"] | None
     ) -> Decoder:
-        """The encoder's mirror."""
+        """Return the mirror image of the encoder."""
         trunk = DeconvTrunk(data.shape, width, norm, _RELU)
         body = nn.Sequential(
             nn.Linear(latent, math.prod(trunk.in_shape), bias=norm != "batch"),
@@ -83,7 +83,7 @@ class Conv(Family):
         tap: int | None,
         pre_norm: bool,
     ) -> Critic:
-        """The encoder's trunk for x, two layers of 16·``width`` for z, one to join them."""
+        """Return a critic: the encoder's trunk for x, two layers of 16·``width`` units for z, a hidden layer for pairs."""
         trunk = ConvTrunk(data.shape, width, norm, _LEAKY, tap, pre_norm) if "x" in inputs else None
         features = math.prod(trunk.out_shape) if trunk else 0
         network = _critic(inputs, trunk, features, latent, 16 * width)
@@ -97,14 +97,14 @@ class FullyConnected(Family):
     def encoder(
         self, data: DataSpec, latent: int, width: int, *, norm: str, posterior: Literal["gaussian", "point"]
     ) -> Encoder:
-        """LeakyReLU, no normalization on the first layer."""
+        """Return an encoder with LeakyReLU, without normalization in its first layer."""
         body = _flat_body([flat(data), 16 * width, 16 * width], norm, norm_first=False)
         return BodyEncoder(body, 16 * width, latent, posterior)
 
     def decoder(
         self, data: DataSpec, latent: int, width: int, *, norm: str, likelihood: Literal["bernoulli", "gaussian"] | None
     ) -> Decoder:
-        """ReLU."""
+        """Return a decoder with ReLU."""
         return BodyDecoder(MLP([latent, 16 * width, 16 * width, flat(data)], _RELU, norm), data.shape, likelihood)
 
     def critic(
@@ -118,6 +118,6 @@ class FullyConnected(Family):
         tap: int | None,
         pre_norm: bool,
     ) -> Critic:
-        """As the encoder for x; there is one stage to tap, the last."""
+        """Return a critic whose trunk for x is the encoder's; its only stage of features is the last."""
         trunk = _flat_body([flat(data), 16 * width, 16 * width], norm, norm_first=False) if "x" in inputs else None
         return _critic(inputs, trunk, 16 * width if trunk else 0, latent, 16 * width)
