@@ -190,7 +190,7 @@ class ALIConv(zoo.Family):
 
 
 class WAEConv(zoo.Family):
-    """WAE for MNIST: 4×4, encoder 128-256-512-1024, decoder 1024-512-256, critic of codes 4 × 512 (arXiv:1711.01558)."""
+    """WAE for MNIST: 4×4, encoder 128-256-512-1024, decoder 1024-512-256, critic 4 × 512 (arXiv:1711.01558)."""
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         channels, h, w = data.shape

@@ -30,10 +30,10 @@ def normalization(kind: str, channels: int, *, flat: bool = False) -> nn.Module:
 
 
 def halvings(height: int, width: int) -> list[tuple[int, int]]:
-    """Return sizes from the image down to 3 to 6 pixels, each half of the previous (rounded down), at least two halvings.
+    """Return sizes from the image down to 3 to 6 pixels, each half of the previous (rounded down), at least three.
 
-    A side of fewer than 4 pixels is not halved, so that narrow images keep their short side. The third stage of 28-pixel
-    images matters: without it models on MNIST lose one or two classes (docs/defaults.md).
+    A side of fewer than 4 pixels is not halved, so that narrow images keep their short side. Images of 28 pixels
+    need their third stage: without it models on MNIST lose one or two classes (docs/defaults.md).
 
     >>> halvings(28, 28), halvings(8, 8), halvings(64, 48)
     ([(28, 28), (14, 14), (7, 7), (3, 3)], [(8, 8), (4, 4), (2, 2)], [(64, 48), (32, 24), (16, 12), (8, 6), (4, 3)])
@@ -100,7 +100,7 @@ class ConvStack(nn.Module):
 
 
 class ConvTrunk(ConvStack):
-    """Strided convolutions that halve the sides and double the channels in each stage (Radford et al., arXiv:1511.06434)."""
+    """Strided convolutions; each stage halves the sides and doubles the channels (Radford et al., arXiv:1511.06434)."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class DeconvTrunk(nn.Module):
 
 
 class MLP(nn.Sequential):
-    """Fully connected layers (B, sizes[0]) → (B, sizes[-1]), with normalization and activation except after the last."""
+    """Fully connected layers (B, sizes[0]) → (B, sizes[-1]), normalization and activation except after the last."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class MLP(nn.Sequential):
 
 @torch.no_grad()
 def init_(network: nn.Module, std: float | None = 0.02) -> None:
-    """Initialize as DCGAN: weights ~ N(0, std²), biases 0, scales of norms ~ N(1, std²). None keeps torch's defaults."""
+    """Initialize as DCGAN: weights ~ N(0, std²), biases 0, norm scales ~ N(1, std²). None keeps torch's defaults."""
     if std is None:
         return
     for module in network.modules():

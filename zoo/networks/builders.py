@@ -1,4 +1,4 @@
-"""``zoo.encoder``, ``zoo.decoder`` and ``zoo.critic``: networks for the shape of a data set and the options of a model."""
+"""``zoo.encoder``, ``zoo.decoder`` and ``zoo.critic``: networks for the images of a data set."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def _std(norm: str) -> float | None:
 
 
 class Conv(Family):
-    """Strided convolutions after DCGAN: each stage halves the sides, down to 3 to 6 pixels, and doubles the channels."""
+    """Strided convolutions after DCGAN: each stage halves the sides, down to 3 to 6 pixels, and doubles channels."""
 
     def encoder(
         self, data: DataSpec, latent: int, width: int, *, norm: str, posterior: Literal["gaussian", "point"]
@@ -83,7 +83,7 @@ class Conv(Family):
         tap: int | None,
         pre_norm: bool,
     ) -> Critic:
-        """Return a critic: the encoder's trunk for x, two layers of 16·``width`` units for z, a hidden layer for pairs."""
+        """Return a critic: the encoder's trunk for x, two layers of 16·``width`` for z, a hidden layer for pairs."""
         trunk = ConvTrunk(data.shape, width, norm, _LEAKY, tap, pre_norm) if "x" in inputs else None
         features = math.prod(trunk.out_shape) if trunk else 0
         network = _critic(inputs, trunk, features, latent, 16 * width)
