@@ -14,6 +14,7 @@ import json
 import shutil
 from pathlib import Path
 
+from zoo.compatibility import picture_path
 from zoo.leaderboard import build, to_html, to_json, to_markdown
 from zoo.leaderboard.folders import PICTURES
 
@@ -45,8 +46,8 @@ def keep(grid: Path, target: Path) -> None:
             (folder / "metrics.jsonl").write_text(thinned(metrics.read_text(encoding="utf-8")), encoding="utf-8")
         if source.parent in shown:
             for name in PICTURES:
-                if (picture := source.parent / f"{name}.png").is_file():
-                    shutil.copy(picture, folder / picture.name)
+                if (picture := picture_path(source.parent, name)).is_file():
+                    shutil.copy(picture, folder / f"{name}.png")
     shutil.copy(grid / "protocol.toml", target / "protocol.toml")
 
 

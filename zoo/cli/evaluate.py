@@ -98,7 +98,10 @@ def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
     results = [_result(path, extractor) for path in (run_a, run_b)]
     protocols = [Protocol.from_dict(result["protocol"]) for result in results]
     if apart := protocols[0].explain(protocols[1]):
-        raise ZooError(f"{run_a} and {run_b} were scored under different protocols: {'; '.join(apart)}")
+        message = f"{run_a} and {run_b} were scored under different protocols: {'; '.join(apart)}"
+        if protocols[0].extractor != protocols[1].extractor:
+            message += f"; zoo eval RUN --extractor {protocols[1].extractor} scores a run again"
+        raise ZooError(message)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     for path, result in zip((run_a, run_b), results, strict=True):
@@ -200,6 +203,7 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
 
 
 def _result(path: Path, extractor: str | None) -> dict[str, Any]:
+    from zoo.compatibility import convert_result
     from zoo.run.run_folder import RunFolder
 
     if path.suffix == ".json" or extractor is not None:
@@ -217,4 +221,4 @@ def _result(path: Path, extractor: str | None) -> dict[str, Any]:
         raise ZooError(f"{file} holds no scores")
     if not found.get("protocol"):
         raise ZooError(f"{file} was not scored (extractor none); zoo eval {path} does it")
-    return found
+    return convert_result(found)

@@ -10,9 +10,10 @@ from typing import Any
 
 import attrs
 
+from zoo.compatibility import convert_protocol
 from zoo.errors import ZooError
 
-__all__ = ["DTYPE", "QUANTIZATION", "Protocol", "versions"]
+__all__ = ["DTYPE", "QUANTIZATION", "Protocol", "fingerprint_of", "versions"]
 
 QUANTIZATION = "generated: mul(255).round().clamp(0, 255).to(uint8), once; real: the original uint8"
 DTYPE = "features float32 (TF32 off), moments float64"
@@ -31,6 +32,13 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def fingerprint_of(entries: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of all entries except the seed, the data set's name and contributed metrics."""
+    compared = {name: value for name, value in entries.items() if name not in _NOT_COMPARED}
+    text = json.dumps(compared, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @attrs.frozen
@@ -73,8 +81,7 @@ class Protocol:
     @property
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of all entries except the seed, the data set's name and contributed metrics."""
-        text = json.dumps(self._compared(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return fingerprint_of(self.to_dict())
 
     def differs_from(self, other: Protocol) -> list[str]:
         """Names of the entries that differ; empty if scores under the two protocols can be compared."""
@@ -119,11 +126,12 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Protocol:
-        """The protocol with these entries.
+        """The protocol with these entries, under today's names or those of zoo 0.1.0.
 
         Raises:
             ZooError: If an entry is missing or unknown.
         """
+        entries = convert_protocol(entries)
         names = {field.name for field in attrs.fields(cls)}
         if missing := sorted(names - set(entries) - {"contributed_metrics"}):
             raise ZooError(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from zoo.compatibility import convert_metrics_line
 from zoo.leaderboard.folders import read_file
 from zoo.leaderboard.results import ResultKey
 from zoo.leaderboard.untrusted import RefusedError, name, number, table
@@ -67,8 +68,8 @@ def _points(cell: ResultKey) -> dict[str, _Points]:
     found: dict[str, _Points] = {}
     for text in lines[(len(lines) - 1) % step :: step]:  # the last line is always among them
         try:
-            line = json.loads(text)
-            x = number(table(line, "line").get("images"), "images")
+            line = convert_metrics_line(cell.model, table(json.loads(text), "line"))
+            x = number(line.get("images"), "images")
             terms = table(line.get("terms"), "terms")
             for term, value in terms.items():
                 found.setdefault(name(term, "term"), []).append((max(0.0, x), _finite(value)))

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import attrs
 
+from zoo.compatibility import picture_path
 from zoo.leaderboard.results import FailedResult, Run, read_failure, read_result
 from zoo.leaderboard.untrusted import RefusedError, note, table
 
@@ -53,7 +54,7 @@ def _read_into(runs: list[Run], failures: list[FailedResult], left: list[LeftOut
         try:
             if "result.json" in names:
                 found, content = _object(folder / "result.json")
-                files = frozenset(p for p in PICTURES if f"{p}.png" in names)
+                files = frozenset(p for p in PICTURES if picture_path(folder, p).name in names)
                 runs.append(read_result(found, content, path, folder, files))
             else:
                 found, content = _object(folder / "failed.json")

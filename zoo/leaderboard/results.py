@@ -11,8 +11,9 @@ from typing import Any
 
 import attrs
 
+from zoo.compatibility import convert_result
 from zoo.errors import ZooError
-from zoo.evaluation.protocol import Protocol
+from zoo.evaluation.protocol import Protocol, fingerprint_of
 from zoo.leaderboard.cards import read_card
 from zoo.leaderboard.commands import checked, rebuilt
 from zoo.leaderboard.score_info import read_score_info
@@ -158,15 +159,16 @@ def read_result(found: Mapping[str, Any], content: bytes, path: str, folder: Pat
     Raises:
         RefusedError: with the reason, for whatever is missing or not as it must be.
     """
+    found = convert_result(found)
     shared = _shared(found, content)
     scores = {k: None if v is None else number(v, f"score {k}") for k, v in pairs(item(found, "scores"), "scores")}
     if not found.get("protocol"):
         raise RefusedError("it was not scored (extractor none), and a number without its protocol cannot be ranked")
-    protocol, fingerprint = _protocol(found["protocol"])
+    protocol, fingerprint, stored_fingerprint = _protocol(found["protocol"])
     headline = next((k for k in ("FID", f"FD-{protocol.extractor}") if k in scores), None)
     if headline is None:
         raise RefusedError("scores contains neither FID nor FD-EXTRACTOR")
-    if found.get("fingerprint") != fingerprint:
+    if found.get("fingerprint") != stored_fingerprint:
         raise RefusedError("fingerprint is not the one of its protocol: one of the two was changed afterwards")
     if protocol.dataset != shared["dataset"]:
         raise RefusedError("dataset is not the one of its protocol")
@@ -191,6 +193,7 @@ def read_result(found: Mapping[str, Any], content: bytes, path: str, folder: Pat
 
 def read_failure(found: Mapping[str, Any], content: bytes, path: str, folder: Path) -> FailedResult:
     """A broken cell from the object in ``failed.json``; raises :class:`RefusedError` as :func:`read_result` does."""
+    found = convert_result(found)
     kind = item(found, "kind")
     if kind not in _FAILURES:
         raise RefusedError(f"kind is not one of {', '.join(_FAILURES)}")
@@ -235,11 +238,11 @@ def _training(file: Any, budget: Mapping[str, Any]) -> Training:
 
 
 # Thousands of results share a handful of protocols; each is checked and hashed once.
-_SEEN: dict[str, tuple[Protocol, str]] = {}
+_SEEN: dict[str, tuple[Protocol, str, str]] = {}
 
 
-def _protocol(value: Any) -> tuple[Protocol, str]:
-    """The protocol, without its seed, and its fingerprint."""
+def _protocol(value: Any) -> tuple[Protocol, str, str]:
+    """The protocol, without its seed, its fingerprint, and the fingerprint of the entries as they are stored."""
     entries = {**table(value, "protocol"), "seed": 0}
     key = digest_of(entries)
     if key not in _SEEN:
@@ -256,7 +259,7 @@ def _protocol(value: Any) -> tuple[Protocol, str]:
             protocol = Protocol.from_dict(entries)
         except ZooError as error:
             raise RefusedError(note(str(error), "protocol")) from None
-        _SEEN[key] = protocol, protocol.fingerprint
+        _SEEN[key] = protocol, protocol.fingerprint, fingerprint_of(entries)
     return _SEEN[key]
 
 

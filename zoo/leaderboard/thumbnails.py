@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.compatibility import picture_path
 from zoo.leaderboard.folders import PICTURES, read_file
 from zoo.leaderboard.results import Run
 from zoo.leaderboard.untrusted import RefusedError
@@ -32,7 +33,7 @@ def pictures(run: Run, allowance: int) -> dict[str, tuple[int, int, str]]:
     """
     found = {}
     for name in PICTURES:
-        if name in run.files and (picture := _picture(run.folder / f"{name}.png", allowance)) is not None:
+        if name in run.files and (picture := _picture(picture_path(run.folder, name), allowance)) is not None:
             found[name] = picture
     return found
 

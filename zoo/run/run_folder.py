@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import safetensors
 import safetensors.torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from zoo.compatibility import convert_metrics_line, convert_options, convert_result
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.extractors import sha256_of
 from zoo.files import is_temporary, refuse_special, write_atomically
@@ -204,12 +206,14 @@ class RunFolder:
             raise ZooError(f"{self.model} cannot be read: it does not say which model it is")
         facts = json.loads(metadata["zoo"])
         self._refuse_foreign_model(facts)
-        return tensors, facts
+        return tensors, {**facts, "options": convert_options(facts["model"], facts["options"])}
 
     def _refuse_foreign_model(self, facts: Mapping[str, Any]) -> None:
         if self.config.is_file():
             there = self.settings()
-            stored = {"model": facts["model"], **facts["options"]}
+            # Converted as the options of config.toml are, which tells whether 0.1.0 wrote them.
+            table = tomllib.loads(self.config.read_text(encoding="utf-8"))
+            stored = {"model": facts["model"], **convert_options(facts["model"], facts["options"], table)}
             wanted = {"model": there.model, **there.options}
             changed = [
                 f"{k} {stored[k]!r}, not {wanted[k]!r}" for k in stored if k in wanted and stored[k] != wanted[k]
@@ -229,7 +233,7 @@ class RunFolder:
         if not self.finished:
             self.settings()
             raise UsageError(f"{self.path} is not finished; continue it with zoo run … --resume")
-        return cast("dict[str, Any]", json.loads(self.result.read_text(encoding="utf-8")))
+        return convert_result(json.loads(self.result.read_text(encoding="utf-8")))
 
     def append_metrics(self, line: str) -> None:
         """Append a line to ``metrics.jsonl``."""
@@ -249,9 +253,10 @@ class RunFolder:
         """Read the lines of ``metrics.jsonl``, without an incomplete last one."""
         lines: list[dict[str, Any]] = []
         if self.metrics.is_file():
+            model = self.settings().model if self.config.is_file() else ""
             for text in self.metrics.read_text(encoding="utf-8").splitlines():
                 try:
-                    lines.append(json.loads(text))
+                    lines.append(convert_metrics_line(model, json.loads(text)))
                 except json.JSONDecodeError:
                     break
         return lines

@@ -11,6 +11,7 @@ import attrs
 import tomli_w
 
 from zoo import options
+from zoo.compatibility import convert_options, convert_settings
 from zoo.errors import UsageError, unknown_name
 from zoo.optimizers import Optimization, make_schedule
 from zoo.options import above, at_least, below, between, frozen, option
@@ -122,7 +123,11 @@ class RunSettings:
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str = "settings") -> RunSettings:
-        """Settings from a mapping such as :meth:`to_table` returns."""
+        """Settings from a mapping such as :meth:`to_table` returns, or as zoo 0.1.0 wrote it.
+
+        Raises:
+            UsageError: If a setting is unknown or not allowed.
+        """
         table = dict(table)
         model, chosen, protocol = table.pop("model", ""), table.pop("options", {}), table.pop("protocol", "")
         if not isinstance(model, str) or not isinstance(chosen, Mapping) or not isinstance(protocol, str):
@@ -130,8 +135,9 @@ class RunSettings:
         known = options.options_of(cls)
         for name in table:
             if name not in known:
-                raise unknown_name("setting", name, [*known, "model", "options"])
-        return cls(model=model, options=dict(chosen), protocol=protocol, **table)
+                raise UsageError(f"{where}: {unknown_name('setting', name, [*known, 'model', 'options'])}")
+        chosen = convert_options(model, chosen, table)
+        return cls(model=model, options=chosen, protocol=protocol, **convert_settings(table))
 
 
 def _fractions(text: str | None) -> tuple[float, ...]:

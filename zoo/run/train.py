@@ -18,7 +18,7 @@ from zoo.evaluation import EvaluationSettings
 from zoo.interfaces import Networks, Objective
 from zoo.registry import registry
 from zoo.run import scoring
-from zoo.run.identity import describe_run, refuse_other_run
+from zoo.run.identity import describe_run, is_checkpoint_of_0_1_0, refuse_other_run
 from zoo.run.image_grids import draw_curves, draw_images
 from zoo.run.interrupts import Interrupts
 from zoo.run.resolve import resolve
@@ -137,6 +137,8 @@ def _run(
     try:
         if ranks.is_main:
             refuse_other_run(folder, settings, data)
+        if resumable and is_checkpoint_of_0_1_0(folder.checkpoint_facts()):
+            steps = engine.steps = _steps(settings, engine, round_each_epoch=True)
         if ranks.broadcast(folder.finished and folder.model.is_file(), device):
             callback.note(f"{folder.path} is finished already; nothing to do")
             tensors, _ = folder.load_model()
@@ -198,9 +200,12 @@ def _choose_precision(
     return attrs.evolve(settings, precision=chosen)
 
 
-def _steps(settings: RunSettings, engine: Engine) -> int:
+def _steps(settings: RunSettings, engine: Engine, *, round_each_epoch: bool = False) -> int:
+    # zoo 0.1.0 rounded each epoch down to whole steps; its runs are resumed to the length that they began with.
     if settings.images is not None:
         return max(1, settings.images // engine.images_per_step)
+    if round_each_epoch:
+        return engine.stream.per_epoch // engine.batches_per_step * (settings.epochs or 0)
     batches = engine.stream.per_epoch * (settings.epochs or 0)
     if settings.epochs and batches < engine.batches_per_step:
         raise UsageError(
