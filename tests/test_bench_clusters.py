@@ -100,7 +100,8 @@ def test_ray_completes_the_grid_although_a_machine_is_lost(tmp_path, toys, local
 
         noted = Killer()
         grid = board(tmp_path, ["steady"], CELLS)
-        fill(grid, executor, noted, environment=SLOW)
+        # Long runs: on a loaded machine the second node's first run starts seconds after the first's.
+        fill(grid, executor, noted, environment={"TOYS_PAUSE": "1.0"})
     finally:
         ray.shutdown()
         cluster.shutdown()
