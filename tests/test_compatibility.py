@@ -412,12 +412,12 @@ def test_logged_terms_have_todays_names(tmp_path: Path) -> None:
     run = folder_of_0_1_0(tmp_path / "run", "aae")
     line = {
         "step": 1,
-        "terms": {"reconstruct/rec": 22.8, "regularise/fool": 0.7},
+        "terms": {"reconstruct/rec": 22.8, "judge/gan": 1.4, "regularise/fool": 0.7},
         "gradients": {"regularise/encoder": 0.1},
     }
     (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     (found,) = RunFolder(run).logged()
-    assert found["terms"] == {"reconstruct/rec": 22.8, "regularize/fool": 0.7}
+    assert found["terms"] == {"reconstruct/rec": 22.8, "critic/gan": 1.4, "regularize/fool": 0.7}
     assert found["gradients"] == {"regularize/encoder": 0.1}
 
 

@@ -7,6 +7,7 @@ from .distributions import (
     Likelihood,
     PointPosterior,
     Posterior,
+    binarize,
     standard_normal_log_prob,
 )
 from .errors import UnsupportedError, UsageError, ZooError
@@ -102,6 +103,7 @@ __all__ = [
     "at_least",
     "below",
     "between",
+    "binarize",
     "critic",
     "decoder",
     "encoder",

@@ -33,7 +33,11 @@ UNUSED_OPTIONS: Mapping[str, Mapping[str, Any]] = {"vae-wgan-gp": {"beta1": 0.0}
 
 _EXTRACTOR = ("classifier", "classifier-v1", "3f5e68becd3ad72cb4d2495d13f9e77cd2b353408073ceb86c5f7f7cb1cbd7bc")
 """Old and new name of an extractor, and the digest of its weights; another extractor has the old name now."""
-_TURNS = {"aae": {"regularise": "regularize"}}
+_TURNS = {
+    "aae": {"judge": "critic", "regularise": "regularize"},
+    "avb": {"judge": "critic"},
+    "wae-gan": {"judge": "critic"},
+}
 _SCORES = {
     "memorisation": "memorization",
     "Bernoulli, binarised": "Bernoulli, binarized",

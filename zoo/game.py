@@ -1,6 +1,6 @@
-"""A game as a table: who plays, which weighted terms each player minimizes, and in what turns.
+"""Turns of a training step: players (networks) and the weighted terms that each of them minimizes.
 
-The engine reads this table to train; ``zoo show`` and the model cards print it.
+A turn is a table with a row per player and a column per term. The engine trains by it; ``zoo show`` prints it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ Players = Mapping[str, Mapping[str, float]]
 
 @attrs.frozen
 class Turn:
-    """One simultaneous move: terms computed once from a batch, then one update of every player.
+    """Simultaneous update of several networks: terms are computed once from a batch, then every player is updated.
 
-    Arguments:
-        players: for each network that moves, the terms it minimizes and their weights.
-        terms: ``terms(net, x)`` → the named scalar losses of a batch x (B, C, H, W) in [−1, 1].
-        name: how tables and curves call it.
-        repeat: how many times it is played in a step, each time on a fresh batch (n-critic).
-        gate: ``gate(terms)`` → for some networks a boolean scalar on the device: False holds that network's update.
-        labelled: above 0, batches come from a fixed, class-balanced subset of so many labelled training images, and
-            ``terms(net, x, y)`` gets their labels y (B,) too.
+    Args:
+        players: Weights of the terms that each network minimizes, by network and term.
+        terms: Function ``terms(net, x)`` that returns scalar losses by name for images x (B, C, H, W) in [−1, 1].
+        name: Name in tables and curves, unique within the model.
+        repeat: Number of times that the turn is run per step, each time on a new batch (``n_critic``).
+        gate: Function ``gate(terms)`` that returns boolean scalars on the device by network; False skips the update of
+            that network.
+        labeled: If above 0, batches come from a fixed, class-balanced subset of this many labeled training images, and
+            ``terms(net, x, y)`` also gets their labels y (B,).
     """
 
     players: Players
@@ -37,19 +38,24 @@ class Turn:
     name: str = "step"
     repeat: int = 1
     gate: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
-    labelled: int = 0
+    labeled: int = 0
 
 
 @attrs.frozen
 class PlayerGroup:
-    """Networks that minimize the same weighted sum of terms, and therefore share one backward pass."""
+    """Networks that minimize the same weighted sum of terms and therefore share one backward pass.
+
+    Args:
+        networks: Names of the networks.
+        weights: Pairs of term and weight, sorted by term.
+    """
 
     networks: tuple[str, ...]
     weights: tuple[tuple[str, float], ...]
 
 
 def player_groups(players: Players) -> tuple[PlayerGroup, ...]:
-    """Group players with equal rows; a weight of zero is no entry.
+    """Group players with equal rows, ignoring weights of zero.
 
     >>> player_groups({"encoder": {"nll": 1.0, "kl": 1.0}, "decoder": {"kl": 1.0, "nll": 1.0}})
     (PlayerGroup(networks=('encoder', 'decoder'), weights=(('kl', 1.0), ('nll', 1.0))),)
@@ -62,5 +68,5 @@ def player_groups(players: Players) -> tuple[PlayerGroup, ...]:
 
 
 def term_names(turn: Turn) -> tuple[str, ...]:
-    """The terms that somebody in this turn minimizes, in order of first mention."""
+    """Names of the terms that the players of a turn minimize, in order of first use."""
     return tuple(dict.fromkeys(t for weights in turn.players.values() for t, w in weights.items() if w != 0))

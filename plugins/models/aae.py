@@ -1,7 +1,8 @@
 """AAE: adversarial autoencoders.
 
-Makhzani, Shlens, Jaitly, Goodfellow & Frey, 2015, arXiv:1511.05644. The critic sees codes only, and calls the prior's
-real. In that game the generator is the *encoder*: it is not the critic, though it is often described so.
+Makhzani, Shlens, Jaitly, Goodfellow & Frey, 2015, arXiv:1511.05644. The critic discriminates codes:
+samples of the prior are real, codes of the encoder fake. The encoder is the generator of this game; it is often
+mistaken for the critic.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ class AAE(zoo.Autoencoder):
 
     paper: ClassVar[str] = "Makhzani, Shlens, Jaitly, Goodfellow & Frey, 2015, arXiv:1511.05644"
     deviations: ClassVar[Mapping[str, str]] = {
-        "convolutional autoencoder": "the paper's has two layers of 1000 ReLU (--family aae-flat)",
-        "Adam": "in place of SGD with momentum (--sgd), which wants a thousand epochs",
-        "prior of unit variance": "the paper's likelihoods are of a prior of standard deviation 5 (--scale 5)",
+        "convolutional autoencoder": "the paper uses two fully connected layers of 1000 ReLU units (--family aae-flat)",
+        "Adam": "the paper uses SGD with momentum (--sgd), which needs about a thousand epochs",
+        "prior of unit variance": "the paper's log-likelihoods are for a prior of standard deviation 5 (--scale 5)",
     }
-    # A tenth of the paper's rates, which are for losses of another scale: on ours they diverge within a hundred steps.
+    # A tenth of the paper's learning rates, which diverge within a hundred steps on losses of our scale.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
             "dataset": "mnist",
@@ -42,29 +43,29 @@ class AAE(zoo.Autoencoder):
     }
 
     latent: int = zoo.option(8, "Dimensions of the code z.", zoo.at_least(1))
-    lr: float = zoo.option(1e-3, "Learning rate of Adam, reconstruction.", zoo.above(0))
-    regularize_lr: float = zoo.option(2e-4, "Learning rate of Adam, the game over codes.", zoo.above(0))
-    posterior: Literal["point", "gaussian"] = zoo.option("point", "A deterministic encoder, or a Gaussian posterior.")
+    lr: float = zoo.option(1e-3, "Learning rate of the reconstruction phase.", zoo.above(0))
+    regularize_lr: float = zoo.option(2e-4, "Learning rate of the regularization phase.", zoo.above(0))
+    posterior: Literal["point", "gaussian"] = zoo.option("point", "Deterministic encoder or Gaussian posterior.")
     scale: float = zoo.option(1.0, "Standard deviation of the prior.", zoo.above(0))
-    sgd: bool = zoo.option(False, "Gradient descent with momentum, the paper's, in place of Adam.")
-    noise: float = zoo.option(0.3, "σ of the noise on the critic's inputs.", zoo.at_least(0))
+    sgd: bool = zoo.option(False, "SGD with momentum, as in the paper, instead of Adam.")
+    noise: float = zoo.option(0.3, "Standard deviation of the noise on the critic's inputs.", zoo.at_least(0))
 
     labels: int = zoo.option(
-        0, "Labelled images; above 0 the code gains a one-hot y, learned from them.", zoo.at_least(0)
+        0, "Number of labeled training images; above 0 the code includes a one-hot class y.", zoo.at_least(0)
     )
-    classes: int = zoo.option(10, "Classes of y, where there are labels.", zoo.at_least(2))
+    classes: int = zoo.option(10, "Number of classes of y, with --labels.", zoo.at_least(2))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         size = self.latent + (self.classes if self.labels else 0)
         encoder = zoo.encoder(data, size, posterior=self.posterior, **self.network_options)
         critics = {"critic": zoo.critic(data, inputs="z", latent=self.latent, **self.network_options)}
         if self.labels:
-            encoder = Headed(encoder, self.classes)
+            encoder = ClassEncoder(encoder, self.classes)
             critics["class_critic"] = zoo.critic(data, inputs="z", latent=self.classes, **self.network_options)
         return {"encoder": encoder, "decoder": zoo.decoder(data, size, **self.network_options), **critics}
 
     def prior(self, like: Tensor, n: int | None = None) -> Tensor:
-        """Codes z ~ N(0, scale²·I), after a one-hot y of even chances where there are labels."""
+        """Codes z ~ N(0, scale²·I); with labels, preceded by a uniformly drawn one-hot y."""
         z = self.scale * super().prior(like, n)
         if not self.labels:
             return z
@@ -76,45 +77,45 @@ class AAE(zoo.Autoencoder):
         critics = {"critic": {"gan": 1.0}} | ({"class_critic": {"gan y": 1.0}} if self.labels else {})
         fool = {"fool": 1.0} | ({"fool y": 1.0} if self.labels else {})
         turns = (
-            zoo.Turn({"encoder": autoencode, "decoder": autoencode}, self.reconstruction, name="reconstruct"),
-            zoo.Turn(critics, self.judge, name="judge"),
-            zoo.Turn({"encoder": fool}, self.fool, name="regularize"),
+            zoo.Turn({"encoder": autoencode, "decoder": autoencode}, self.reconstruction_terms, name="reconstruct"),
+            zoo.Turn(critics, self.critic_terms, name="critic"),
+            zoo.Turn({"encoder": fool}, self.encoder_terms, name="regularize"),
         )
         if not self.labels:
             return turns
         row = {"encoder": {"cross entropy": 1.0}}
-        return (*turns, zoo.Turn(row, self.classify, name="classify", labelled=self.labels))
+        return (*turns, zoo.Turn(row, self.classification_terms, name="classify", labeled=self.labels))
 
-    def reconstruction(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+    def reconstruction_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """Reconstruction phase: squared error."""
         return {"rec": zoo.half_sse(net.decoder(net.encoder(x).rsample()), x)}
 
-    def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """Regularization phase, critics: prior 1, code 0."""
+    def critic_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """Regularization phase, critics: label 1 for the prior, 0 for codes."""
         return {
-            name: zoo.real_loss(critic(self.blur(drawn))) + zoo.fake_loss(critic(self.blur(code)))
-            for name, critic, drawn, code in self.games(net, "gan", self.prior(x), net.encoder(x).rsample())
+            name: zoo.real_loss(critic(self.noisy(drawn))) + zoo.fake_loss(critic(self.noisy(code)))
+            for name, critic, drawn, code in self.critic_inputs(net, "gan", self.prior(x), net.encoder(x).rsample())
         }
 
-    def fool(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """Regularization phase, encoder: the generator of the game over codes, non-saturating."""
+    def encoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """Regularization phase, encoder: the non-saturating generator loss."""
         code = net.encoder(x).rsample()
-        return {name: zoo.real_loss(critic(self.blur(c))) for name, critic, c in self.games(net, "fool", code)}
+        return {name: zoo.real_loss(critic(self.noisy(c))) for name, critic, c in self.critic_inputs(net, "fool", code)}
 
-    def classify(self, net: zoo.Networks, x: Tensor, y: Tensor) -> Mapping[str, Tensor]:
-        """Semi-supervised phase: cross-entropy of the one-hot part of the code, on labelled images."""
+    def classification_terms(self, net: zoo.Networks, x: Tensor, y: Tensor) -> Mapping[str, Tensor]:
+        """Semi-supervised phase: cross-entropy of the one-hot part of the code on labeled images."""
         q_y = net.encoder(x).mean[:, : self.classes]
         return {"cross entropy": F.nll_loss(q_y.clamp_min(1e-8).log(), y)}
 
-    def games(self, net: zoo.Networks, name: str, *codes: Tensor) -> Iterator[tuple[Any, ...]]:
-        """(term, critic, the part of each code that it sees): z, and y where there are labels."""
+    def critic_inputs(self, net: zoo.Networks, name: str, *codes: Tensor) -> Iterator[tuple[Any, ...]]:
+        """Yield (term, critic, the part of each code that is its input): z and, with labels, y."""
         k = self.classes if self.labels else 0
         yield (name, net.critic, *(c[:, k:] for c in codes))
         if self.labels:
             yield (f"{name} y", net.class_critic, *(c[:, :k] for c in codes))
 
-    def blur(self, z: Tensor) -> Tensor:
-        """Noise on what the critic sees, so that it cannot win by the codes' thinness."""
+    def noisy(self, z: Tensor) -> Tensor:
+        """Codes plus Gaussian noise: codes on a thin manifold would be trivial to discriminate."""
         return z + self.noise * torch.randn_like(z)
 
     def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
@@ -125,8 +126,8 @@ class AAE(zoo.Autoencoder):
         return zoo.Adam(lr=lr, beta1=0.9 if reconstruct else self.beta1)
 
 
-class Headed(zoo.Encoder):
-    """An encoder the first entries of whose code are a softmax over classes; the rest stays its posterior's."""
+class ClassEncoder(zoo.Encoder):
+    """Encoder whose first code entries are softmax probabilities of the classes."""
 
     def __init__(self, encoder: zoo.Encoder, classes: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""AVB: adversarial variational Bayes, a VAE whose posterior is a sampler without a density.
+"""AVB: adversarial variational Bayes, a VAE with an implicit posterior (samples, but no density).
 
 Mescheder, Nowozin & Geiger, ICML 2017, arXiv:1701.04722. Symbols follow its Algorithms 1 and 2.
 """
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import zoo
 
 DRAWS = 256
-"""Draws of the noise from which the basis's moments are estimated; they are the same for all images."""
+"""Number of noise samples for the moments of the basis, shared by all images."""
 
 
 class Basis(nn.Module):
-    """Noise ε (…, m, d) to the vectors v_i(ε_i) (…, m, d), each a small network of its own noise around ε_i itself."""
+    """Basis v_i(ε_i), a small residual network per noise vector ε_i; input and output (…, m, d)."""
 
     def __init__(self, m: int, d: int, hidden: int = 32) -> None:
         super().__init__()
@@ -31,10 +31,12 @@ class Basis(nn.Module):
         return noise + torch.einsum("...mh,mhd->...md", h, self.outward)
 
 
-class Implicit(zoo.Posterior):
-    """z_k = Σ_i v_ik(ε_i) a_ik(x) + b_k(x): it can be drawn from, its moments are known, and that is all.
+class ImplicitPosterior(zoo.Posterior):
+    """Implicit posterior z_k = Σ_i v_ik(ε_i) a_ik(x) + b_k(x) with known moments: section 6.2.
 
-    Mescheder et al., section 6.2. ``a`` is (B, m, d), ``b`` (B, d).
+    Shape:
+        a: (B, m, d).
+        b: (B, d).
     """
 
     def __init__(self, basis: Basis, a: Tensor, b: Tensor) -> None:
@@ -42,20 +44,20 @@ class Implicit(zoo.Posterior):
         self.mean, self.std = self.moments()
 
     def rsample(self) -> Tensor:
-        """One code for each image, (B, d)."""
+        """One sample per image, (B, d)."""
         v = self.basis(torch.randn(self.a.shape, device=self.a.device))
         return (self.a * v).sum(1) + self.b
 
     @torch.no_grad()
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Its mean and standard deviation, (B, d) each, constant to the gradient."""
+        """Mean and standard deviation, (B, d) each, without gradient."""
         v = self.basis(torch.randn(DRAWS, self.basis.m, self.basis.d, device=self.a.device))
         mean, var = v.mean(0), v.var(0)
         return (self.a * mean).sum(1) + self.b, (self.a.square() * var).sum(1).sqrt() + 1e-4
 
 
-class Sampler(zoo.Encoder):
-    """x (B, C, H, W) and noise to codes."""
+class ImplicitEncoder(zoo.Encoder):
+    """Encoder of an :class:`ImplicitPosterior`."""
 
     def __init__(self, features: zoo.Encoder, width: int, noise: int, latent: int) -> None:
         super().__init__()
@@ -64,18 +66,18 @@ class Sampler(zoo.Encoder):
 
     def forward(self, x: Tensor) -> zoo.Posterior:
         out = self.head(self.features(x).mean.relu()).unflatten(1, (self.basis.m + 1, self.basis.d))
-        return Implicit(self.basis, out[:, 1:], out[:, 0])
+        return ImplicitPosterior(self.basis, out[:, 1:], out[:, 0])
 
 
 @zoo.frozen
 class AVB(zoo.Autoencoder):
-    """A VAE with an implicit posterior: a critic T(x, z) learns the log-ratio that the KL needs."""
+    """A VAE with an implicit posterior: a critic T(x, z) estimates the log density ratio in the KL."""
 
     paper: ClassVar[str] = "Mescheder, Nowozin & Geiger, ICML 2017, arXiv:1701.04722"
     deviations: ClassVar[Mapping[str, str]] = {
-        "learning rates 5e-4 and 1e-3": "ten times the paper's, for shorter schedules",
-        "another step of the critic": "in short schedules T lags behind the encoder, and rare classes go missing",
-        "the zoo's networks, also in the preset": "the paper describes its own in too few words to rebuild them",
+        "learning rates 5e-4 and 1e-3": "ten times the paper's, for shorter training",
+        "one more critic update per step": "in short training T lags behind the encoder, and rare classes go missing",
+        "the zoo's networks, also in the preset": "the paper does not describe its networks in enough detail",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"dataset": "mnist", "latent": 8, "lr": 5e-5, "critic_lr": 1e-4, "extra": 0, "binarize": True}
@@ -84,18 +86,18 @@ class AVB(zoo.Autoencoder):
     latent: int = zoo.option(8, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     critic_lr: float = zoo.option(1e-3, "Learning rate of Adam, critic.", zoo.above(0))
-    binarize: bool = zoo.option(False, "Draw each batch's pixels as black or white, grays being the chances of white.")
-    extra: int = zoo.option(1, "Further updates of the critic in each step.", zoo.at_least(0))
-    noise: int = zoo.option(8, "m: noise vectors ε_i, of as many dimensions as z.", zoo.at_least(1))
+    binarize: bool = zoo.option(False, "Sample binary pixels in each batch; gray levels are probabilities of white.")
+    extra: int = zoo.option(1, "Additional critic updates per step.", zoo.at_least(0))
+    noise: int = zoo.option(8, "m: number of noise vectors ε_i, each of the dimension of z.", zoo.at_least(1))
     contrast: Literal["adaptive", "prior"] = zoo.option(
         "adaptive",
-        "What T tells q(z | x) from: a Gaussian of its own moments (Algorithm 2), or the prior (Algorithm 1).",
+        "Contrast of T to q(z | x): a Gaussian of equal moments (Algorithm 2), or the prior (Algorithm 1).",
     )
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         features = zoo.encoder(data, 16 * self.width, posterior="point", **self.network_options)
         return {
-            "encoder": Sampler(features, self.width, self.noise, self.latent),
+            "encoder": ImplicitEncoder(features, self.width, self.noise, self.latent),
             "decoder": zoo.decoder(data, self.latent, likelihood="bernoulli", **self.network_options),
             "critic": zoo.critic(data, inputs="xz", latent=self.latent, **{**self.network_options, "norm": "none"}),
         }
@@ -104,11 +106,11 @@ class AVB(zoo.Autoencoder):
         return {"encoder": {"nll": 1.0, "kl": 1.0}, "decoder": {"nll": 1.0}, "critic": {"gan": 1.0}}
 
     def turns(self) -> tuple[zoo.Turn, ...]:
-        judge = zoo.Turn({"critic": {"gan": 1.0}}, self.judge, name="judge", repeat=self.extra)
-        return (zoo.Turn(self.players(), self.terms), *([judge] if self.extra else []))
+        critic = zoo.Turn({"critic": {"gan": 1.0}}, self.critic_terms, name="critic", repeat=self.extra)
+        return (zoo.Turn(self.players(), self.terms), *([critic] if self.extra else []))
 
     def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        x = self.observed(x)
+        x = zoo.binarize(x) if self.binarize else x
         q = net.encoder(x)
         z = q.rsample()
         posterior, known = self.ratio(net, x, q, z)
@@ -118,25 +120,21 @@ class AVB(zoo.Autoencoder):
             "gan": zoo.real_loss(posterior) + zoo.fake_loss(net.critic(x, self.prior(x))),
         }
 
-    def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The critic's cost alone."""
-        x = self.observed(x)
+    def critic_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The critic's loss."""
+        x = zoo.binarize(x) if self.binarize else x
         with torch.no_grad():
             q = net.encoder(x)
             z = q.rsample()
         return {"gan": zoo.real_loss(self.ratio(net, x, q, z)[0]) + zoo.fake_loss(net.critic(x, self.prior(x)))}
 
     def ratio(self, net: zoo.Networks, x: Tensor, q: Any, z: Tensor) -> tuple[zoo.CriticOutput, Tensor]:
-        """T's verdict on z ~ q(z | x), and what is known besides: logits + known estimate log q(z | x) − log p(z)."""
+        """Output of T for z ~ q(z | x), and the known part of the ratio: log q(z | x) − log p(z) ≈ logits + known."""
         if self.contrast == "prior":
             return net.critic(x, z), torch.zeros_like(z[:, 0])
         t = (z - q.mean) / q.std
-        # log r(z | x) − log p(z), r the Gaussian of q's moments: what T does not learn is added back.
+        # log r(z | x) − log p(z) for the Gaussian r of equal moments: T estimates only log q(z | x) − log r(z | x).
         return net.critic(x, t), zoo.standard_normal_log_prob(t) - q.std.log().sum(1) - zoo.standard_normal_log_prob(z)
-
-    def observed(self, x: Tensor) -> Tensor:
-        """The batch x itself, or binary images drawn from it."""
-        return torch.bernoulli((x + 1) / 2) * 2 - 1 if self.binarize else x
 
     def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         return zoo.Adam(lr=self.critic_lr if network == "critic" else self.lr, beta1=self.beta1)

@@ -1,7 +1,7 @@
-"""GAN, WGAN-GP and its VAE: a generator, here called the decoder, against a critic of images.
+"""GAN, WGAN-GP and VAE-WGAN-GP: a generator (named decoder) against a critic of images.
 
 Goodfellow et al., NeurIPS 2014, arXiv:1406.2661, with the networks of Radford et al., arXiv:1511.06434; Gulrajani et
-al., NeurIPS 2017, arXiv:1704.00028. Each step plays Algorithm 1: the critic first, then the generator on new codes.
+al., NeurIPS 2017, arXiv:1704.00028. Each step follows Algorithm 1: first the critic, then the generator on new codes.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import zoo
 
 @zoo.frozen
 class GAN(zoo.Generator):
-    """A generator learns to make images that a critic cannot tell from real ones."""
+    """A generator trained to produce images that a critic cannot distinguish from real ones."""
 
     paper: ClassVar[str] = "Goodfellow et al., NeurIPS 2014, arXiv:1406.2661; networks of arXiv:1511.06434"
     deviations: ClassVar[Mapping[str, str]] = {
-        "non-saturating loss": "the paper trains by it too, and states the minimax game (--minimax)",
-        "convolutional networks, Adam": "DCGAN's, which train far more reliably than the maxout networks of 2014",
+        "non-saturating loss": "the paper trains with it too; its minimax loss is --minimax",
+        "convolutional networks, Adam": "as in DCGAN, which trains far more reliably than the maxout networks of 2014",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"dataset": "celeba", "family": "dcgan", "latent": 100, "batch": 128}
     }
 
     latent: int = zoo.option(64, "Dimensions of the code z.", zoo.at_least(1))
-    minimax: bool = zoo.option(False, "The generator minimizes log(1 − D(G(z))), not −log D(G(z)).")
-    n_critic: int = zoo.option(1, "Updates of the critic for each of the generator, k in Algorithm 1.", zoo.at_least(1))
+    minimax: bool = zoo.option(False, "The generator minimizes log(1 − D(G(z))) instead of −log D(G(z)).")
+    n_critic: int = zoo.option(1, "Critic updates per generator update, k in Algorithm 1.", zoo.at_least(1))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
@@ -40,30 +40,32 @@ class GAN(zoo.Generator):
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         return (
-            zoo.Turn({"critic": {"gan": 1.0}}, self.judge, name="critic", repeat=self.n_critic),
-            zoo.Turn({"decoder": {"gan": -1.0} if self.minimax else {"fool": 1.0}}, self.fool, name="generator"),
+            zoo.Turn({"critic": {"gan": 1.0}}, self.critic_terms, name="critic", repeat=self.n_critic),
+            zoo.Turn(
+                {"decoder": {"gan": -1.0} if self.minimax else {"fool": 1.0}}, self.generator_terms, name="generator"
+            ),
         )
 
-    def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """V(D, G), as the critic's cost."""
+    def critic_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """−V(D, G): the loss of the critic."""
         return {"gan": zoo.real_loss(net.critic(x)) + zoo.fake_loss(net.critic(net.decoder(self.prior(x))))}
 
-    def fool(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The part of the game that the generator can change."""
-        verdict = net.critic(net.decoder(self.prior(x)))
-        return {"gan": zoo.fake_loss(verdict), "fool": zoo.real_loss(verdict)}
+    def generator_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The terms of V(D, G) that depend on the generator, and the non-saturating loss."""
+        fake = net.critic(net.decoder(self.prior(x)))
+        return {"gan": zoo.fake_loss(fake), "fool": zoo.real_loss(fake)}
 
 
 @zoo.frozen
 class WGANGP(zoo.Generator):
-    """A GAN whose critic estimates a Wasserstein distance, held 1-Lipschitz by a penalty on its gradient."""
+    """A GAN whose critic estimates a Wasserstein distance, kept 1-Lipschitz by a gradient penalty."""
 
     paper: ClassVar[str] = "Gulrajani, Ahmed, Arjovsky, Dumoulin & Courville, NeurIPS 2017, arXiv:1704.00028"
     deviations: ClassVar[Mapping[str, str]] = {
-        "group normalization in the critic": "any that keeps images apart will do; the paper has layer normalization",
-        "learning rate 5e-4, two critic steps": "for short schedules; the paper has 1e-4 and five, over 200,000 steps",
+        "group normalization in the critic": "the paper uses layer normalization; any without batch statistics will do",
+        "learning rate 5e-4, two critic steps": "for short training; the paper uses 1e-4 and five, over 200,000 steps",
     }
-    # 200,000 steps of five critic batches of 50, counted in passes over 60,000 images.
+    # 833 epochs: 200,000 steps of five critic batches of 50 images each.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
             "dataset": "mnist",
@@ -81,7 +83,7 @@ class WGANGP(zoo.Generator):
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     beta1: float = zoo.option(0.0, "Decay of Adam's first moment.", zoo.between(0, 1, inclusive="left"))
     penalty: float = zoo.option(10.0, "λ: weight of the gradient penalty.", zoo.at_least(0))
-    n_critic: int = zoo.option(2, "Updates of the critic for each of the generator.", zoo.at_least(1))
+    n_critic: int = zoo.option(2, "Critic updates per generator update.", zoo.at_least(1))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         critic = zoo.critic(data, **{**self.network_options, "norm": "group" if self.norm == "batch" else self.norm})
@@ -90,18 +92,18 @@ class WGANGP(zoo.Generator):
     def turns(self) -> tuple[zoo.Turn, ...]:
         row = {"wasserstein": 1.0, "penalty": self.penalty}
         return (
-            zoo.Turn({"critic": row}, self.judge, name="critic", repeat=self.n_critic),
-            zoo.Turn({"decoder": {"fool": 1.0}}, self.fool, name="generator"),
+            zoo.Turn({"critic": row}, self.critic_terms, name="critic", repeat=self.n_critic),
+            zoo.Turn({"decoder": {"fool": 1.0}}, self.generator_terms, name="generator"),
         )
 
-    def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """Minus the distance that the critic sees, and the penalty: equation 3."""
+    def critic_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The negative distance estimate and the penalty: equation 3."""
         x_new = net.decoder(self.prior(x))
         distance = net.critic(x).logits.mean() - net.critic(x_new).logits.mean()
         return {"wasserstein": -distance, "penalty": gradient_penalty(net.critic, x, x_new)}
 
-    def fool(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The generator's side."""
+    def generator_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The generator's loss."""
         return {"fool": -net.critic(net.decoder(self.prior(x))).logits.mean()}
 
     def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
@@ -110,16 +112,16 @@ class WGANGP(zoo.Generator):
 
 @zoo.frozen
 class VAEWGANGP(zoo.Autoencoder):
-    """A VAE whose decoder also answers to a Wasserstein critic with a gradient penalty."""
+    """A VAE whose decoder is also trained against a Wasserstein critic with gradient penalty."""
 
     paper: ClassVar[str] = "VAE of arXiv:1312.6114 with the critic of Gulrajani et al., arXiv:1704.00028"
 
     latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     beta1: float = zoo.option(0.0, "Decay of Adam's first moment.", zoo.between(0, 1, inclusive="left"))
-    gamma: float = zoo.option(0.1, "γ: weight of the reconstruction against the game, for the decoder.", zoo.above(0))
+    gamma: float = zoo.option(0.1, "γ: weight of the reconstruction against the adversarial loss.", zoo.above(0))
     penalty: float = zoo.option(10.0, "λ: weight of the gradient penalty.", zoo.at_least(0))
-    n_critic: int = zoo.option(2, "Updates of the critic for each of the others.", zoo.at_least(1))
+    n_critic: int = zoo.option(2, "Critic updates per update of the other networks.", zoo.at_least(1))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         critic = zoo.critic(data, **{**self.network_options, "norm": "group" if self.norm == "batch" else self.norm})
@@ -133,18 +135,18 @@ class VAEWGANGP(zoo.Autoencoder):
         row = {"wasserstein": 1.0, "penalty": self.penalty}
         players = {"encoder": {"kl": 1.0, "rec": 1.0}, "decoder": {"rec": self.gamma, "fool": 1.0}}
         return (
-            zoo.Turn({"critic": row}, self.judge, name="critic", repeat=self.n_critic),
-            zoo.Turn(players, self.autoencode, name="autoencode"),
+            zoo.Turn({"critic": row}, self.critic_terms, name="critic", repeat=self.n_critic),
+            zoo.Turn(players, self.autoencoder_terms, name="autoencode"),
         )
 
-    def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The critic's cost: minus the distance it sees, and the penalty."""
+    def critic_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The critic's loss: the negative distance estimate and the penalty."""
         x_new = net.decoder(self.prior(x))
         distance = net.critic(x).logits.mean() - net.critic(x_new).logits.mean()
         return {"wasserstein": -distance, "penalty": gradient_penalty(net.critic, x, x_new)}
 
-    def autoencode(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The bound with unit variance, and the generator's side of the game."""
+    def autoencoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The ELBO with unit variance, and the adversarial loss of the decoder."""
         q = net.encoder(x)
         return {
             "kl": q.kl().mean(),
@@ -157,10 +159,10 @@ class VAEWGANGP(zoo.Autoencoder):
 
 
 def gradient_penalty(critic: zoo.Critic, x: Tensor, x_new: Tensor) -> Tensor:
-    """E (‖∇D(x̂)‖₂ − 1)² at points x̂ between real x and generated x_new, (B, C, H, W) each."""
+    """E (‖∇D(x̂)‖₂ − 1)² at random points x̂ between real x and generated x_new, (B, C, H, W) each."""
     t = torch.rand(len(x), 1, 1, 1, device=x.device)
-    between = torch.lerp(x, x_new, t).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(between).logits.sum(), between, create_graph=True)
+    points = torch.lerp(x, x_new, t).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(points).logits.sum(), points, create_graph=True)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 

@@ -1,4 +1,4 @@
-"""More ways to join a VAE and a GAN: with two decoders, and with two critics (α-GAN).
+"""Combinations of a VAE and a GAN: with a separate generator, and with two critics (α-GAN).
 
 Rosca, Lakshminarayanan, Warde-Farley & Mohamed, 2017, arXiv:1706.04987.
 """
@@ -15,19 +15,19 @@ import zoo
 
 @zoo.frozen
 class VAEGANTwin(zoo.Autoencoder):
-    """A VAE, and a separate generator that reads the same posterior codes and answers to a critic."""
+    """A VAE and a separate generator that decodes the same codes and is trained against a critic."""
 
-    paper: ClassVar[str] = "VAE of arXiv:1312.6114 and GAN of arXiv:1406.2661, joined by the codes"
+    paper: ClassVar[str] = "VAE of arXiv:1312.6114 and GAN of arXiv:1406.2661, with shared codes"
     deviations: ClassVar[Mapping[str, str]] = {
-        "the generator also sees prior codes": "it is sampled from the prior, and the aggregate posterior is not that",
+        "the generator also decodes prior codes": "samples use the prior, not the aggregate posterior",
     }
 
     latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
     elbo_lr: float = zoo.option(1e-3, "Learning rate of Adam, encoder and decoder.", zoo.above(0))
     codes: Literal["both", "posterior"] = zoo.option(
-        "both", "What the generator reads: posterior codes, or prior's too."
+        "both", "Codes that the generator decodes: posterior and prior, or posterior only."
     )
-    sampler: Literal["generator", "decoder"] = zoo.option("generator", "Which of the two draws new images.")
+    sampler: Literal["generator", "decoder"] = zoo.option("generator", "Network that samples new images.")
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
@@ -46,13 +46,13 @@ class VAEGANTwin(zoo.Autoencoder):
         z = q.rsample()
         p = net.decoder(z)
         sources = [z, self.prior(x)] if self.codes == "both" else [z]
-        made = [net.critic(net.generator(s)) for s in sources]
-        fakes = [net.critic(p.mean), *made]
+        generated = [net.critic(net.generator(s)) for s in sources]
+        fakes = [net.critic(p.mean), *generated]
         return {
             "nll": -p.log_prob(x).mean(),
             "kl": q.kl().mean(),
             "gan": zoo.real_loss(net.critic(x)) + sum(zoo.fake_loss(v) for v in fakes) / len(fakes),
-            "fool": sum(zoo.real_loss(v) for v in made) / len(made),
+            "fool": sum(zoo.real_loss(v) for v in generated) / len(generated),
         }
 
     def sample(self, net: zoo.Networks, n: int) -> Tensor:
@@ -68,20 +68,20 @@ class VAEGANTwin(zoo.Autoencoder):
 
 @zoo.frozen
 class AlphaGAN(zoo.Autoencoder):
-    """An autoencoder whose two divergences, of images and of codes, are each a critic's: a VAE without densities."""
+    """An autoencoder with a critic of images and a critic of codes in place of a VAE's densities."""
 
     paper: ClassVar[str] = "Rosca, Lakshminarayanan, Warde-Farley & Mohamed, 2017, arXiv:1706.04987 (version 2)"
     deviations: ClassVar[Mapping[str, str]] = {
-        "all move at once": "the paper updates one after the other; one pass for all costs half the time",
-        "λ = 30 on the mean over pixels": "chosen here without a search",
-        "smaller networks, 32 dimensions": "for any image size; the paper's are DCGAN's (--family alpha-gan-conv)",
+        "simultaneous updates": "the paper updates one network after the other, at twice the cost",
+        "λ = 30 on the mean over pixels": "chosen without a search",
+        "smaller networks, 32 dimensions": "for any size; the paper uses those of DCGAN (--family alpha-gan-conv)",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"dataset": "cifar10", "family": "alpha-gan-conv", "latent": 128}
     }
 
     latent: int = zoo.option(32, "Dimensions of the code z.", zoo.at_least(1))
-    cycle: float = zoo.option(30.0, "λ: weight of the mean absolute error over pixels.", zoo.at_least(0))
+    cycle: float = zoo.option(30.0, "λ: weight of the mean absolute reconstruction error.", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {

@@ -1,4 +1,4 @@
-"""Games without a critic: the encoder itself tells real images from generated ones, by the divergence of their codes.
+"""AGE and Soft-IntroVAE: the encoder is the critic; it separates real from generated images by their codes' divergence.
 
 AGE: Ulyanov, Vedaldi & Lempitsky, AAAI 2018, arXiv:1704.02304. Soft-IntroVAE: Daniel & Tamar, CVPR 2021,
 arXiv:2012.13253.
@@ -18,12 +18,12 @@ import zoo
 
 @zoo.frozen
 class AGE(zoo.Autoencoder):
-    """Encoder against generator: codes of real images spread over the sphere, codes of generated ones do not."""
+    """Encoder against generator: codes of real images are uniform on the sphere, those of generated images not."""
 
     paper: ClassVar[str] = "Ulyanov, Vedaldi & Lempitsky, AAAI 2018, arXiv:1704.02304"
     deviations: ClassVar[Mapping[str, str]] = {
-        "smaller networks, 16 dimensions": "for any image size; the paper's are DCGAN's with 64 (--family dcgan)",
-        "learning rate 5e-4": "the paper's 2e-4 leaves classes rare in short schedules",
+        "smaller networks, 16 dimensions": "for any size; the paper uses those of DCGAN and 64 (--family dcgan)",
+        "learning rate 5e-4": "with the paper's 2e-4, some classes are rare after short training",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"dataset": "celeba", "family": "dcgan", "latent": 64, "lr": 2e-4}
@@ -31,12 +31,12 @@ class AGE(zoo.Autoencoder):
 
     latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(2))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
-    rec: float = zoo.option(10.0, "Weight of the mean absolute error of x, for the encoder.", zoo.at_least(0))
+    rec: float = zoo.option(10.0, "Weight of the mean absolute reconstruction error, for the encoder.", zoo.at_least(0))
     cycle: float = zoo.option(10.0, "λ: weight of 1 − cos(z, e(g(z))), for the decoder.", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
-            "encoder": Spherical(zoo.encoder(data, self.latent, posterior="point", **self.network_options)),
+            "encoder": SphericalEncoder(zoo.encoder(data, self.latent, posterior="point", **self.network_options)),
             "decoder": zoo.decoder(data, self.latent, **self.network_options),
         }
 
@@ -46,26 +46,28 @@ class AGE(zoo.Autoencoder):
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         return (
-            zoo.Turn({"encoder": {"kl real": 1.0, "kl fake": -1.0, "rec": self.rec}}, self.tell, name="encoder"),
-            zoo.Turn({"decoder": {"kl fake": 1.0, "cycle": self.cycle}}, self.make, name="decoder", repeat=2),
+            zoo.Turn(
+                {"encoder": {"kl real": 1.0, "kl fake": -1.0, "rec": self.rec}}, self.encoder_terms, name="encoder"
+            ),
+            zoo.Turn({"decoder": {"kl fake": 1.0, "cycle": self.cycle}}, self.decoder_terms, name="decoder", repeat=2),
         )
 
-    def tell(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The encoder's side."""
+    def encoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The encoder's losses."""
         z_x = net.encoder(x).rsample()
         z_new = net.encoder(net.decoder(self.prior(x))).rsample()
         rec = zoo.l1_loss(x, net.decoder(z_x)) / x[0].numel()
         return {"kl real": batch_kl(z_x), "kl fake": batch_kl(z_new), "rec": rec}
 
-    def make(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The decoder's side."""
+    def decoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The decoder's losses."""
         z = self.prior(x)
         z_new = net.encoder(net.decoder(z)).rsample()
         return {"kl fake": batch_kl(z_new), "cycle": 1 - F.cosine_similarity(z, z_new).mean()}
 
 
-class Spherical(zoo.Encoder):
-    """A deterministic encoder onto the sphere of radius √d."""
+class SphericalEncoder(zoo.Encoder):
+    """Deterministic encoder with codes on the sphere of radius √d."""
 
     def __init__(self, encoder: zoo.Encoder) -> None:
         super().__init__()
@@ -76,27 +78,27 @@ class Spherical(zoo.Encoder):
 
 
 def on_sphere(z: Tensor) -> Tensor:
-    """Z (B, d) scaled to length √d."""
+    """Codes z (B, d) scaled to norm √d."""
     return F.normalize(z) * z.shape[1] ** 0.5
 
 
 def batch_kl(z: Tensor) -> Tensor:
-    """KL(N(m, s²) ‖ N(0, 1)) of each coordinate's moments m, s² over the batch z (B, d), averaged: equation 6."""
+    """KL(N(m, s²) ‖ N(0, 1)), m and s² being moments of a coordinate over the batch z (B, d); mean: equation 6."""
     mean, var = z.mean(0), z.var(0, unbiased=False) + 1e-6
     return 0.5 * (mean.square() + var - 1 - var.log()).mean()
 
 
 @zoo.frozen
 class SoftIntroVAE(zoo.Autoencoder):
-    """A VAE whose encoder gives generated images a low ELBO, softly, and whose decoder gives them a high one."""
+    """A VAE whose encoder lowers the ELBO of generated images and whose decoder raises it."""
 
     paper: ClassVar[str] = "Daniel & Tamar, CVPR 2021, arXiv:2012.13253"
     deviations: ClassVar[Mapping[str, str]] = {
-        "strided convolutions": "for any image size; the paper's are residual (--family soft-introvae-conv)",
-        "β_neg in proportion to pixels": "the paper's 256 at 32×32×3, so that exp(−2s·β_neg·KL) is exp(−KL/6) at any "
-        "size; on small gray images 256 makes it zero, and the decoder then deceives an encoder that has given up",
-        "16 dimensions": "the paper's 32 leave holes in short schedules on small images",
-        "learning rate 5e-4": "the paper's 2e-4 is for long schedules",
+        "strided convolutions": "for any image size; the paper's networks are residual (--family soft-introvae-conv)",
+        "β_neg proportional to image size": "the paper's 256 at 32×32×3, so that exp(−2s·β_neg·KL) is exp(−KL/6) "
+        "at any size; on small gray images 256 makes it zero, and the encoder no longer opposes the decoder",
+        "16 dimensions": "with the paper's 32, codes do not cover the prior after short training on small images",
+        "learning rate 5e-4": "the paper's 2e-4 is for longer training",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
@@ -116,7 +118,7 @@ class SoftIntroVAE(zoo.Autoencoder):
     beta_neg: float | None = zoo.option(
         None, "β_neg: weight of the KL of generated images, for the encoder; default 256·C·H·W/3072.", zoo.above(0)
     )
-    gamma: float = zoo.option(1e-8, "γ: weight of generated images' reconstruction, for the decoder.", zoo.at_least(0))
+    gamma: float = zoo.option(1e-8, "γ: weight of the reconstruction of generated images (decoder).", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
@@ -126,40 +128,45 @@ class SoftIntroVAE(zoo.Autoencoder):
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         return (
-            zoo.Turn({"encoder": {"elbo": 1.0, "exp elbo": 0.25}}, self.tell, name="encoder"),
-            zoo.Turn({"decoder": {"rec": 1.0, "kl fake": 1.0, "rec fake": self.gamma}}, self.make, name="decoder"),
+            zoo.Turn({"encoder": {"elbo": 1.0, "exp elbo": 0.25}}, self.encoder_terms, name="encoder"),
+            zoo.Turn(
+                {"decoder": {"rec": 1.0, "kl fake": 1.0, "rec fake": self.gamma}}, self.decoder_terms, name="decoder"
+            ),
         )
 
-    def tell(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The encoder's loss: a high ELBO for real images, a low one, exponentially soft, for made ones."""
+    def encoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The encoder's losses: the negative ELBO of real images, and exp(ELBO) of generated ones."""
         s = 1 / x[0].numel()
         q = net.encoder(x)
         x_rec = net.decoder(q.rsample())
-        made = [x_rec.detach(), net.decoder(self.prior(x)).detach()]  # as images: what made them is not at stake
+        generated = [v.detach() for v in (x_rec, net.decoder(self.prior(x)))]
         beta_neg = self.beta_neg or 256 / 3072 / s
-        soft = [torch.exp(-2 * s * self.cost(net, v, net.encoder(v), beta_neg)).mean() for v in made]
-        elbo = s * (self.beta_rec * error(x_rec, x) + self.beta_kl * q.kl()).mean()
+        soft = [torch.exp(-2 * s * self.negative_elbo(net, v, net.encoder(v), beta_neg)).mean() for v in generated]
+        elbo = s * (self.beta_rec * half_squared_error(x_rec, x) + self.beta_kl * q.kl()).mean()
         return {"elbo": elbo, "exp elbo": sum(soft), "kl real": q.kl().mean().detach()}
 
-    def cost(self, net: zoo.Networks, x: Tensor, q: zoo.GaussianPosterior, beta: float) -> Tensor:
+    def negative_elbo(self, net: zoo.Networks, x: Tensor, q: zoo.GaussianPosterior, beta: float) -> Tensor:
         """β_rec L + β KL per image, (B,)."""
-        return self.beta_rec * error(net.decoder(q.rsample()), x) + beta * q.kl()
+        return self.beta_rec * half_squared_error(net.decoder(q.rsample()), x) + beta * q.kl()
 
-    def make(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The decoder's loss: reconstruct, and make images whose codes diverge little from the prior."""
+    def decoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The decoder's losses: reconstruction, and the KL of generated images."""
         s = 1 / x[0].numel()
         x_rec = net.decoder(net.encoder(x).rsample())
-        made = [x_rec, net.decoder(self.prior(x))]
-        posteriors = [net.encoder(v) for v in made]
-        again = [error(net.decoder(q.rsample().detach()), v.detach()) for q, v in zip(posteriors, made, strict=True)]
+        generated = [x_rec, net.decoder(self.prior(x))]
+        posteriors = [net.encoder(v) for v in generated]
+        again = [
+            half_squared_error(net.decoder(q.rsample().detach()), v.detach())
+            for q, v in zip(posteriors, generated, strict=True)
+        ]
         return {
-            "rec": s * self.beta_rec * error(x_rec, x).mean(),
+            "rec": s * self.beta_rec * half_squared_error(x_rec, x).mean(),
             "kl fake": s * 0.5 * self.beta_kl * torch.stack([q.kl().mean() for q in posteriors]).sum(),
             "rec fake": s * 0.5 * self.beta_rec * torch.stack(again).mean(1).sum(),
         }
 
 
-def error(a: Tensor, b: Tensor) -> Tensor:
+def half_squared_error(a: Tensor, b: Tensor) -> Tensor:
     """½‖a − b‖² per image, (B,)."""
     return 0.5 * (a - b).square().flatten(1).sum(1)
 

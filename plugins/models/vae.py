@@ -1,4 +1,4 @@
-"""VAE and its two nearest relatives: β-VAE weighs the KL, IWAE tightens the bound.
+"""VAE, β-VAE (weighted KL) and IWAE (a tighter bound).
 
 Kingma & Welling, ICLR 2014, arXiv:1312.6114. Symbols follow its equation 10.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import zoo
 
-# Burda et al., section 5: stages i = 1 … 8 of 3^(i−1) epochs at rates that fall by 10^(−1/7) each.
+# Burda et al., section 5: stage i = 1 … 8 lasts 3^(i−1) epochs; the learning rate falls by 10^(−1/7) per stage.
 STAGES = zoo.MultiStepLR(
     milestones=tuple((3**i - 1) / (3**8 - 1) for i in range(1, 8)),
     factors=tuple(10 ** (-i / 7) for i in range(1, 8)),
@@ -33,24 +33,24 @@ BURDA = {
 
 @zoo.frozen
 class VAE(zoo.Autoencoder):
-    """A decoder p(x | z) and an encoder q(z | x) that together maximize a lower bound on log p(x)."""
+    """A decoder p(x | z) and an encoder q(z | x) trained to maximize a lower bound on log p(x)."""
 
     paper: ClassVar[str] = "Kingma & Welling, ICLR 2014, arXiv:1312.6114"
     deviations: ClassVar[Mapping[str, str]] = {
         "convolutional networks": "for any image size; the paper's are fully connected (--family mlp)",
         "Adam": "the paper predates it and uses Adagrad",
     }
-    # Networks and schedule of the IWAE paper, to which log p(x) on MNIST is compared.
+    # Networks and schedule of the IWAE paper, whose log p(x) on MNIST is the target.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": BURDA}
 
     lr: float = zoo.option(1e-3, "Learning rate of Adam.", zoo.above(0))
     beta1: float = zoo.option(0.9, "Decay of Adam's first moment.", zoo.between(0, 1, inclusive="left"))
     likelihood: Literal["bernoulli", "gaussian"] = zoo.option(
-        "bernoulli", "p(x | z): Bernoulli pixels, or Gaussian pixels with one learned σ."
+        "bernoulli", "Likelihood p(x | z): Bernoulli pixels, or Gaussian pixels with one learned σ."
     )
-    binarize: bool = zoo.option(False, "Draw each batch's pixels as black or white, grays being the chances of white.")
+    binarize: bool = zoo.option(False, "Sample binary pixels in each batch; gray levels are probabilities of white.")
     eps: float = zoo.option(1e-8, "ε of Adam.", zoo.above(0))
-    stages: bool = zoo.option(False, "Lower the learning rate to a tenth in the IWAE paper's eight stages.")
+    stages: bool = zoo.option(False, "Learning-rate schedule of the IWAE paper: eight stages, down to a tenth.")
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
@@ -63,14 +63,10 @@ class VAE(zoo.Autoencoder):
         return {"encoder": bound, "decoder": bound}
 
     def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        x = self.observed(x)
+        x = zoo.binarize(x) if self.binarize else x
         q = net.encoder(x)
         p = net.decoder(q.rsample())
         return {"nll": -p.log_prob(x).mean(), "kl": q.kl().mean()}
-
-    def observed(self, x: Tensor) -> Tensor:
-        """The batch x itself, or binary images drawn from it: dynamic binarization."""
-        return torch.bernoulli((x + 1) / 2) * 2 - 1 if self.binarize else x
 
     def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
         return zoo.Adam(lr=self.lr, beta1=self.beta1, eps=self.eps, schedule=STAGES if self.stages else None)
@@ -78,15 +74,15 @@ class VAE(zoo.Autoencoder):
 
 @zoo.frozen
 class BetaVAE(VAE):
-    """A VAE whose KL weighs β: less is said about each image, in directions that disentangle.
+    """A VAE with weight β on the KL: a tighter bottleneck that favors disentangled codes.
 
     Higgins et al., ICLR 2017, equation 4.
     """
 
     paper: ClassVar[str] = "Higgins, Matthey, Pal et al., ICLR 2017, openreview:Sy2fzU9gl"
     deviations: ClassVar[Mapping[str, str]] = {
-        "convolutional networks": "one set of networks for every data set, where the paper has one for each",
-        "β = 1.5": "the paper's 4 to 250 is for 64×64 pixels; what an image of 8×8 can tell, β = 2 already silences",
+        "convolutional networks": "the same for every data set; the paper has one architecture per data set",
+        "β = 1.5": "the paper's 4 to 250 are for 64×64 pixels; on 8×8 pixels β = 2 leaves little information in codes",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
@@ -115,19 +111,19 @@ class IWAE(VAE):
 
     paper: ClassVar[str] = "Burda, Grosse & Salakhutdinov, ICLR 2016, arXiv:1509.00519"
     deviations: ClassVar[Mapping[str, str]] = {
-        "convolutional networks": "the paper's are fully connected, tanh, 200 units",
-        "Adam 1e-3 throughout": "the paper lowers the rate in eight stages over 3280 epochs (--stages)",
+        "convolutional networks": "the paper's are fully connected, with 200 tanh units",
+        "Adam 1e-3 throughout": "the paper lowers the learning rate in eight stages over 3280 epochs (--stages)",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {**BURDA, "k": 50}}
 
-    k: int = zoo.option(5, "Importance samples an image; 1 is the VAE.", zoo.at_least(1))
+    k: int = zoo.option(5, "Importance samples per image; 1 is the VAE.", zoo.at_least(1))
 
     def players(self) -> Mapping[str, Mapping[str, float]]:
         bound = {"bound": 1.0}
         return {"encoder": bound, "decoder": bound}
 
     def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        x = self.observed(x)
+        x = zoo.binarize(x) if self.binarize else x
         q = net.encoder(x)
         z = torch.stack([q.rsample() for _ in range(self.k)])  # (k, B, d)
         p = net.decoder(z.flatten(0, 1))

@@ -16,15 +16,15 @@ import zoo
 
 @zoo.frozen
 class VAEGAN(zoo.Autoencoder):
-    """A VAE whose reconstruction error is measured inside a GAN's critic."""
+    """A VAE whose reconstruction error is measured on the features of a GAN's critic."""
 
     paper: ClassVar[str] = "Larsen, Sønderby, Larochelle & Winther, ICML 2016, arXiv:1512.09300"
     deviations: ClassVar[Mapping[str, str]] = {
-        "non-saturating decoder": "the paper's minimax form (--saturating) has no gradient where the critic is sure",
-        "Dis_l after batch normalization": "before it (--pre-norm) `like` fades and the posterior collapses",
-        "Adam": "the paper has RMSProp at the same rate (--rmsprop); Adam (0.5, 0.999) is the common choice",
-        "DCGAN networks, 16-dimensional codes": "for any image size; the authors' are for 32 and 64 pixels, with 128",
-        "one decoder batch": "both kinds of codes share batch statistics, as they must in evaluation",
+        "non-saturating decoder": "the paper's minimax loss (--saturating) has no gradient if the critic is confident",
+        "Dis_l after batch normalization": "before it (--pre-norm) `like` vanishes and the posterior collapses",
+        "Adam": "the paper uses RMSProp at the same rate (--rmsprop); Adam (0.5, 0.999) is the common choice",
+        "DCGAN networks, 16 dimensions": "for any image size; the authors' are for 32 and 64 pixels, with 128",
+        "one decoder batch": "reconstructions and samples share batch statistics, as they do in evaluation",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {
@@ -41,17 +41,17 @@ class VAEGAN(zoo.Autoencoder):
     }
 
     lr: float = zoo.option(3e-4, "Learning rate of Adam.", zoo.above(0))
-    tap: int = zoo.option(2, "Critic stage l whose features measure similarity, Dis_l.", zoo.at_least(1))
-    pre_norm: bool = zoo.option(False, "Dis_l before its batch normalization, as the authors' code has it.")
-    gamma: float = zoo.option(1e-2, "γ: weight of `like` against the game, for the decoder.", zoo.above(0))
+    tap: int = zoo.option(2, "Critic stage l whose features define the reconstruction error, Dis_l.", zoo.at_least(1))
+    pre_norm: bool = zoo.option(False, "Take Dis_l before its batch normalization, as in the authors' code.")
+    gamma: float = zoo.option(1e-2, "γ: weight of `like` against the adversarial loss, for the decoder.", zoo.above(0))
     fakes: Literal["both", "prior", "reconstruction"] = zoo.option(
         "both",
-        "What the critic calls fake: Dec(z), z from the prior; Dec(z), z from Enc(x); or both (Algorithm 1).",
+        "Fake images of the critic: Dec(z) with z from the prior, Dec(z) with z from Enc(x), or both (Algorithm 1).",
     )
-    saturating: bool = zoo.option(False, "The decoder maximizes L_GAN itself instead of the non-saturating loss.")
-    equilibrium: bool = zoo.option(False, "Hold whoever is ahead by the authors' margins, 0.68 ± 0.35.")
-    rmsprop: bool = zoo.option(False, "RMSProp, the paper's, in place of Adam.")
-    weight_decay: float = zoo.option(0.0, "Weight of the L2 penalty, in every player's loss.", zoo.at_least(0))
+    saturating: bool = zoo.option(False, "The decoder maximizes L_GAN instead of minimizing the non-saturating loss.")
+    equilibrium: bool = zoo.option(False, "Skip updates of the stronger network, by the authors' margins 0.68 ± 0.35.")
+    rmsprop: bool = zoo.option(False, "RMSProp, as in the paper, instead of Adam.")
+    weight_decay: float = zoo.option(0.0, "Weight decay (L2 penalty) of every player.", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
@@ -61,10 +61,10 @@ class VAEGAN(zoo.Autoencoder):
         }
 
     def players(self) -> Mapping[str, Mapping[str, float]]:
-        game = {"gan": -1.0} if self.saturating else {"fool": 1.0}
+        adversarial = {"gan": -1.0} if self.saturating else {"fool": 1.0}
         return {
             "encoder": {"prior": 1.0, "like": 1.0},
-            "decoder": {"like": self.gamma, **game},
+            "decoder": {"like": self.gamma, **adversarial},
             "critic": {"gan": 1.0},
         }
 
@@ -78,7 +78,7 @@ class VAEGAN(zoo.Autoencoder):
 
     def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         q = net.encoder(x)
-        # One batch: in evaluation the decoder's batch statistics must fit both kinds of codes.
+        # One batch: the running statistics of evaluation mode then fit both kinds of codes.
         x_rec, x_new = net.decoder(torch.cat([q.rsample(), self.prior(x)])).chunk(2)
         real, rec, new = (net.critic(v) for v in (x, x_rec, x_new))
         fakes = {"both": (rec, new), "prior": (new,), "reconstruction": (rec,)}[self.fakes]
@@ -92,7 +92,7 @@ class VAEGAN(zoo.Autoencoder):
         }
 
     def gate(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Hold the critic when a cost of it is low, the decoder when one is high; neither when both would be held."""
+        """Hold the critic if one of its losses is low, the decoder if one is high; neither if both would be held."""
         costs = torch.stack([terms["cost of real"], terms["cost of fake"]])
         critic, decoder = ~(costs < 0.68 - 0.35).any(), ~(costs > 0.68 + 0.35).any()
         neither = ~(critic | decoder)

@@ -1,4 +1,4 @@
-"""WAE: Wasserstein autoencoders, which match the aggregate of the codes to the prior, by MMD or by a GAN.
+"""WAE: Wasserstein autoencoders, which match the aggregate posterior to the prior, by MMD or by a GAN.
 
 Tolstikhin, Bousquet, Gelly & Schölkopf, ICLR 2018, arXiv:1711.01558. Algorithms 2 (MMD) and 1 (GAN).
 """
@@ -19,7 +19,7 @@ _PAPER = "Tolstikhin, Bousquet, Gelly & Schölkopf, ICLR 2018, arXiv:1711.01558"
 
 @zoo.frozen
 class WAE(zoo.Autoencoder):
-    """What both share: a deterministic autoencoder with a squared cost. On its own it has no penalty on codes."""
+    """Base of both: a deterministic autoencoder with a squared cost, without a penalty on the codes."""
 
     latent: int = zoo.option(8, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(1e-3, "Learning rate of Adam.", zoo.above(0))
@@ -63,11 +63,11 @@ class WAEGAN(WAE):
     paper: ClassVar[str] = _PAPER
     deviations: ClassVar[Mapping[str, str]] = {
         "smaller networks": "the paper's go to 1024 channels (--family wae-conv)",
-        "λ = 1": "the paper's 10 is for its own networks and cost; chosen here without a search",
+        "λ = 1": "the paper's 10 is for its own networks and cost; chosen without a search",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {**_NETWORKS, "penalty": 10.0}}
 
-    penalty: float = zoo.option(1.0, "λ: weight of fooling the critic of codes.", zoo.at_least(0))
+    penalty: float = zoo.option(1.0, "λ: weight of the adversarial loss of the encoder.", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
@@ -78,17 +78,17 @@ class WAEGAN(WAE):
     def turns(self) -> tuple[zoo.Turn, ...]:
         row = {"rec": 1.0, "fool": self.penalty}
         return (
-            zoo.Turn({"encoder": row, "decoder": {"rec": 1.0}}, self.autoencode, name="autoencode"),
-            zoo.Turn({"critic": {"gan": 1.0}}, self.judge, name="judge"),
+            zoo.Turn({"encoder": row, "decoder": {"rec": 1.0}}, self.autoencoder_terms, name="autoencode"),
+            zoo.Turn({"critic": {"gan": 1.0}}, self.critic_terms, name="critic"),
         )
 
-    def autoencode(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The autoencoder's step."""
+    def autoencoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The losses of encoder and decoder."""
         z = net.encoder(x).rsample()
         return {"rec": self.rec(net, x, z), "fool": zoo.real_loss(net.critic(z))}
 
-    def judge(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """The critic's step: prior 1, code 0."""
+    def critic_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
+        """The critic's loss: label 1 for the prior, 0 for codes."""
         return {"gan": zoo.real_loss(net.critic(self.prior(x))) + zoo.fake_loss(net.critic(net.encoder(x).rsample()))}
 
     def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
@@ -96,9 +96,9 @@ class WAEGAN(WAE):
 
 
 def mmd(a: Tensor, b: Tensor) -> Tensor:
-    """Unbiased MMD² between codes a and b, (B, d) each, by Σ_s C/(C + ‖·‖²) with C = 2·d·s, s from 0.1 to 10.
+    """Unbiased MMD² between codes a and b, (B, d) each, with the kernel Σ_s C/(C + ‖·‖²), C = 2·d·s, s = 0.1 to 10.
 
-    Inverse multiquadrics keep a gradient for codes that are far out, where a Gaussian kernel has none.
+    Inverse multiquadrics keep a gradient for distant codes, where a Gaussian kernel has none.
     """
     n, d = a.shape
 
@@ -107,10 +107,10 @@ def mmd(a: Tensor, b: Tensor) -> Tensor:
         scales = [2 * d * s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
         return torch.stack([c / (c + distance) for c in scales]).sum(0)
 
-    def others(k: Tensor) -> Tensor:
+    def off_diagonal_mean(k: Tensor) -> Tensor:
         return (k.sum() - k.diagonal().sum()) / (n * (n - 1))
 
-    return others(kernel(a, a)) + others(kernel(b, b)) - 2 * kernel(a, b).mean()
+    return off_diagonal_mean(kernel(a, a)) + off_diagonal_mean(kernel(b, b)) - 2 * kernel(a, b).mean()
 
 
 @zoo.hookimpl

@@ -1,4 +1,4 @@
-"""Soft-IntroVAE's residual networks, for ``--family``: ``--width`` and ``--norm`` change nothing here."""
+"""Residual networks of Soft-IntroVAE, for ``--family``; ``--width`` and ``--norm`` have no effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zoo
 
 
 class IntroVAEConv(zoo.Family):
-    """Soft-IntroVAE's for MNIST: residual blocks of 64 and 128 channels, average pooling (2012.13253)."""
+    """Soft-IntroVAE for MNIST: residual blocks of 64 and 128 channels, average pooling (arXiv:2012.13253)."""
 
     def small(self, data: zoo.DataSpec) -> tuple[int, int]:
         """Size after two halvings."""
@@ -50,7 +50,7 @@ class IntroVAEConv(zoo.Family):
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions around which the input, made as wide by a 1×1 one, passes too."""
+    """Two 3×3 convolutions plus the input, projected by a 1×1 convolution if the channels differ."""
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__()

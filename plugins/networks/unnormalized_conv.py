@@ -1,4 +1,4 @@
-"""The papers' convolutional networks without normalization, for ``--family``: ``--width`` changes nothing here."""
+"""Published convolutional networks without normalization, for ``--family``; ``--width`` has no effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Layers = list[nn.Module]
 
 
 class WGANGPConv(zoo.Family):
-    """WGAN-GP's for MNIST, as in its authors' code: 5×5, 64-128-256 channels, no normalization (1704.00028)."""
+    """WGAN-GP for MNIST, authors' code: 5×5, 64-128-256 channels, no normalization (arXiv:1704.00028)."""
 
     def trunk(self, data: zoo.DataSpec) -> tuple[nn.Module, int]:
         """Three halvings of 28 pixels."""
@@ -50,7 +50,7 @@ class WGANGPConv(zoo.Family):
 
 
 class BetaVAEConv(zoo.Family):
-    """β-VAE's for 64-pixel images: 4×4 strided, 32-32-64-64, FC 256, ReLU (Higgins et al. 2017, table 1)."""
+    """β-VAE for 64×64 pixels: 4×4 strided, 32-32-64-64, FC 256, ReLU (Higgins et al. 2017, table 1)."""
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         if data.shape[1:] != (64, 64):
@@ -78,7 +78,7 @@ class BetaVAEConv(zoo.Family):
 
 
 class Crop(nn.Module):
-    """The upper left corner of so many pixels."""
+    """Crop to the upper left ``side`` × ``side`` pixels."""
 
     def __init__(self, side: int) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ class TurnStep:
     ) -> None:
         self.turn, self.networks, self.bf16 = turn, networks, bf16
         self.optimization = optimization or Optimization()
-        self.stream = stream.subset(turn.labelled) if turn.labelled else stream
+        self.stream = stream.subset(turn.labeled) if turn.labeled else stream
         self.device, self.ranks = stream.device, stream.ranks
         names = networks.names()
         for name in turn.players:
@@ -102,7 +102,7 @@ class TurnStep:
 
     def batch(self, position: int) -> tuple[Tensor, ...]:
         """Batch at a position of the turn's stream: (x,), or (x, y) if the turn is labeled."""
-        return self.stream.load(self.stream.indices(position), labels=bool(self.turn.labelled))
+        return self.stream.load(self.stream.indices(position), labels=bool(self.turn.labeled))
 
     def set_learning_rates(self, progress: float) -> None:
         """Apply the learning-rate schedules.
