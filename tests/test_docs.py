@@ -83,6 +83,18 @@ def test_every_hook_is_in_contributing():
         assert name in CONTRIBUTING, name
 
 
+def test_the_layers_in_contributing_are_those_of_the_import_contract():
+    import tomllib
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    contract = next(c for c in settings["contracts"] if c["type"] == "layers")
+    table = CONTRIBUTING.partition("### Layers")[2]
+    documented = [
+        re.findall(r"`(\w+)`", line.split("|")[1]) for line in re.findall(r"^\| `.*", table, flags=re.MULTILINE)
+    ]
+    assert documented == [layer.split(" | ") for layer in contract["layers"]]
+
+
 def test_every_model_names_its_paper_and_documents_itself():
     for name, entry in registry().models.items():
         assert entry.value.paper, name

@@ -577,7 +577,8 @@ def test_the_room_is_imported_without_the_oracles() -> None:
 def test_protocols_and_stored_descriptions_are_read_without_torch() -> None:
     code = """
 from zoo.evaluation import Protocol
-from zoo.metrics.score_info import ScoreInfo, stored_infos
+from zoo.metrics.score_info import ScoreInfo
+from zoo.metrics.score_lookup import stored_infos
 assert stored_infos(["x"], {"x": ScoreInfo("x", "text", True).to_dict()})["x"].better == "higher"
 """
     assert _imported(code, "torch", "torchmetrics", "numpy", "scipy") == "[]"

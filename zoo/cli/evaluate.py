@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zoo.errors import UsageError, ZooError
+from zoo.version import __version__
 
 if TYPE_CHECKING:
     from zoo.data import Dataset
@@ -93,7 +94,7 @@ def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
     """Put two runs' scores side by side, where their protocols allow it; each may also be a JSON of zoo eval."""
     from zoo.cli.progress import figure
     from zoo.evaluation import Protocol
-    from zoo.metrics.score_info import stored_infos
+    from zoo.metrics.score_lookup import stored_infos
 
     results = [_result(path, extractor) for path in (run_a, run_b)]
     protocols = [Protocol.from_dict(result["protocol"]) for result in results]
@@ -173,7 +174,6 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
 
     import torch
 
-    import zoo
     from zoo.files import write_atomically
     from zoo.run.image_grids import save_pairs
     from zoo.run.scoring import scores_to_dict
@@ -184,7 +184,7 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
         "metrics": metrics,
         **scores_to_dict(scores),
         "provenance": {
-            "zoo": zoo.__version__,
+            "zoo": __version__,
             "torch": torch.__version__,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },

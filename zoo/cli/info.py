@@ -15,6 +15,7 @@ from zoo.cli.console import make_console, make_table, summary_line
 from zoo.cli.group import plugin_failures, warn_of_failures
 from zoo.game import Turn, player_groups, term_names
 from zoo.registry import Registry, registry
+from zoo.version import __version__
 
 if TYPE_CHECKING:
     from zoo.interfaces import Objective
@@ -159,15 +160,15 @@ def doctor() -> None:
     import torch
     from platformdirs import user_data_dir
 
-    import zoo
     from zoo.accelerators import available_kernels
     from zoo.data import cache_dir
+    from zoo.errors import ZooError
     from zoo.evaluation import DINOv2, EfficientNet, Inception, PinnedClassifier
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
-    table.add_row("zoo", f"{zoo.__version__}, Python {platform.python_version()} at {sys.prefix}")
+    table.add_row("zoo", f"{__version__}, Python {platform.python_version()} at {sys.prefix}")
     libraries = ("torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "safetensors", "pluggy")
     table.add_row("libraries", ", ".join(f"{n} {importlib.metadata.version(n)}" for n in libraries))
     table.add_row("cpu", f"{os.cpu_count()} cores; torch uses {torch.get_num_threads()} threads")
@@ -188,7 +189,7 @@ def doctor() -> None:
     try:
         PinnedClassifier()
         table.add_row("classifier", "weights present")
-    except zoo.ZooError as error:
+    except ZooError as error:
         table.add_row("classifier", f"[red]{escape(str(error))}[/red]")
     for name, extractor in (("efficientnet", EfficientNet()), ("inception", Inception()), ("dinov2", DINOv2())):
         missing = extractor.available()
@@ -200,4 +201,4 @@ def doctor() -> None:
         table.add_row("", f"[red]{escape(str(failure))}[/red]")
     make_console().print(table)
     if failures:
-        raise zoo.ZooError(f"plugins: {len(failures)} could not be loaded, listed above; all others work")
+        raise ZooError(f"plugins: {len(failures)} could not be loaded, listed above; all others work")

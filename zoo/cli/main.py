@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-import zoo
 from zoo.cli import evaluate, generate, info
 from zoo.cli.bench import bench
 from zoo.cli.group import ZooGroup
@@ -19,12 +18,13 @@ from zoo.cli.leaderboard import leaderboard
 from zoo.cli.new import new
 from zoo.cli.run import RunGroup
 from zoo.errors import Interrupted, ZooError
+from zoo.version import __version__
 
 __all__ = ["main"]
 
 
 @click.group(cls=ZooGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(zoo.__version__, prog_name="zoo")
+@click.version_option(__version__, prog_name="zoo")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def cli(debug: bool) -> None:
     """The model zoo where variational autoencoders meet adversarial training.

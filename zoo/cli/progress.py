@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from zoo.callbacks import Callback
-from zoo.metrics.score_info import ScoreInfo, stored_infos
+from zoo.metrics.score_info import ScoreInfo
+from zoo.metrics.score_lookup import stored_infos
 
 __all__ = ["PlainReporter", "RichReporter", "figure", "reporter", "score_table", "scores_table"]
 

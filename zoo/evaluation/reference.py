@@ -16,8 +16,7 @@ from zoo.evaluation.inception import Inception
 from zoo.evaluation.statistics_cache import cached, key_of
 from zoo.metrics.base import MAX_SAMPLES
 from zoo.metrics.distances import kth_neighbor_distances, nearest
-from zoo.metrics.frechet import ReferenceMoments
-from zoo.metrics.moments import Moments
+from zoo.metrics.moments import Moments, ReferenceMoments
 from zoo.metrics.subsets import random_rows
 
 __all__ = [

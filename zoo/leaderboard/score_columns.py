@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from zoo.leaderboard.results import Run
-from zoo.metrics.score_info import ScoreInfo, find_info
+from zoo.metrics.score_info import ScoreInfo
+from zoo.metrics.score_lookup import find_info
 
 __all__ = ["comparable", "describe_scores"]
 

@@ -18,7 +18,6 @@ from .frechet import (
     FloorFrechetDistance,
     FrechetDistance,
     ReconstructionFrechetDistance,
-    ReferenceMoments,
     TrainFrechetDistance,
     frechet_distance,
 )
@@ -26,7 +25,7 @@ from .kid import KernelDistance, kernel_distance
 from .legacy import ClassifierScore, ParzenLikelihood, ParzenResult, fit_parzen, parzen_log_likelihood
 from .likelihood import Density, Estimate, LogLikelihood, log_likelihood, observe
 from .memorization import Memorization, MemorizationResult, compare_with_training
-from .moments import Moments
+from .moments import Moments, ReferenceMoments
 from .prdc import PRDC, compute_prdc
 from .reconstruction import ReconstructionError
 from .score_info import ScoreInfo

@@ -15,7 +15,7 @@ from zoo.metrics.score_info import ScoreInfo
 from zoo.metrics.torchmetrics_import import TorchMetric
 
 if TYPE_CHECKING:
-    from zoo.metrics.frechet import ReferenceMoments
+    from zoo.metrics.moments import ReferenceMoments
 
 __all__ = ["INPUTS", "MAX_SAMPLES", "Metric", "MetricSet", "ReferenceData", "stage_of"]
 

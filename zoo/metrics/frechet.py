@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-import attrs
 import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.base import Metric, MetricSet, ReferenceData, concatenate, scalar
-from zoo.metrics.moments import Moments
+from zoo.metrics.moments import Moments, ReferenceMoments
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = [
     "FloorFrechetDistance",
     "FrechetDistance",
     "ReconstructionFrechetDistance",
-    "ReferenceMoments",
     "TrainFrechetDistance",
     "frechet_distance",
 ]
@@ -25,20 +23,6 @@ __all__ = [
 # Relative to the total variance. The root of an eigenvalue that is zero up to rounding is 1e-8 of the largest one, and
 # up to 2048 of them add up.
 _TOLERANCE = 1e-4
-
-
-@attrs.frozen(eq=False)
-class ReferenceMoments:
-    """Moments of real features with the root Σ^½ of their covariance, which every distance to them needs."""
-
-    moments: Moments
-    root: Tensor
-
-    @classmethod
-    def from_moments(cls, moments: Moments) -> ReferenceMoments:
-        """Compute the root, float64 (d, d), by `torch.linalg.eigh`; negative eigenvalues are set to zero."""
-        values, vectors = torch.linalg.eigh(moments.cov)
-        return cls(moments, (vectors * values.clamp(min=0).sqrt()) @ vectors.T)
 
 
 def frechet_distance(reference: ReferenceMoments | Moments, moments: Moments) -> float:

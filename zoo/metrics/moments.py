@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Self
 
+import attrs
 import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
 
-__all__ = ["Moments"]
+__all__ = ["Moments", "ReferenceMoments"]
 
 
 class Moments:
@@ -117,3 +118,17 @@ class Moments:
 
     def __repr__(self) -> str:
         return f"Moments(n={self._n}, features={0 if self._mean is None else len(self._mean)})"
+
+
+@attrs.frozen(eq=False)
+class ReferenceMoments:
+    """Moments of real features with the root Σ^½ of their covariance, which every distance to them needs."""
+
+    moments: Moments
+    root: Tensor
+
+    @classmethod
+    def from_moments(cls, moments: Moments) -> ReferenceMoments:
+        """Compute the root, float64 (d, d), by `torch.linalg.eigh`; negative eigenvalues are set to zero."""
+        values, vectors = torch.linalg.eigh(moments.cov)
+        return cls(moments, (vectors * values.clamp(min=0).sqrt()) @ vectors.T)

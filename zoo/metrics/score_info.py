@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
 
-__all__ = ["FIELDS", "ScoreInfo", "find_info", "stored_infos"]
+__all__ = ["FIELDS", "ScoreInfo"]
 
 FIELDS = {
     "FD": r"FID|FD-[A-Za-z0-9_-]+",
@@ -79,16 +79,3 @@ class ScoreInfo:
             "unit": self.unit,
             "column": self.column,
         }
-
-
-def find_info(name: str) -> ScoreInfo:
-    """The description of a built-in score, with an empty one for any other name. Imports torch."""
-    from zoo.metrics.built_in import find_score
-
-    return find_score(name) or ScoreInfo(name, "")
-
-
-def stored_infos(names: Iterable[str], stored: Mapping[str, Mapping[str, Any]] | None) -> dict[str, ScoreInfo]:
-    """Descriptions by display name from ``score_info`` of a ``result.json``; results of zoo 0.1.0 have none."""
-    entries = stored or {}
-    return {name: ScoreInfo(name, **entries[name]) if name in entries else find_info(name) for name in names}

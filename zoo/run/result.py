@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-import zoo
 from zoo import options
 from zoo.engine import Engine
 from zoo.evaluation.extractors import sha256_of
@@ -23,6 +22,7 @@ from zoo.interfaces import Objective
 from zoo.registry import registry
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings
+from zoo.version import __version__
 
 __all__ = ["build_command", "build_result", "describe_plugin", "model_card", "parse_protocol", "public_settings"]
 
@@ -146,7 +146,7 @@ def build_result(
         "card": model_card(objective),
         "weights_sha256": sha256_of(folder.model),
         "provenance": {
-            "zoo": zoo.__version__,
+            "zoo": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
