@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any
 
 __all__ = [
@@ -15,7 +14,7 @@ __all__ = [
     "convert_protocol",
     "convert_result",
     "convert_settings",
-    "picture_path",
+    "picture_file",
 ]
 
 RENAMED_OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -169,8 +168,7 @@ def convert_protocol(entries: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def picture_path(folder: Path, name: str) -> Path:
-    """Path of a run's picture by its name, such as ``neighbors``; under its old name if there is none under the new."""
-    path = folder / f"{name}.png"
-    older = folder / f"{_PICTURES.get(name, name)}.png"
-    return older if older.is_file() and not path.is_file() else path
+def picture_file(name: str, files: Collection[str]) -> str:
+    """File name of a picture such as ``neighbors``: its name of 0.1.0 if ``files`` has only that, else today's."""
+    file, older = f"{name}.png", f"{_PICTURES.get(name, name)}.png"
+    return older if older in files and file not in files else file

@@ -17,19 +17,32 @@ _FORMATS = {".md": "md", ".html": "html", ".htm": "html", ".json": "json"}
 @click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["md", "html", "json"]), help="Default: what --out ends in, or md.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; default standard output.")
-def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | None) -> None:
-    """Rank the finished runs below the folders, equal protocols together, and list what is left out and why."""
+@click.option(
+    "--pack", "archive", type=click.Path(path_type=Path), help="Also write the results to one archive, a .tar.xz file."
+)
+def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | None, archive: Path | None) -> None:
+    """Rank the finished runs below the folders, equal protocols together, and list what is left out and why.
+
+    DIR is a folder or an archive that --pack wrote; an archive named results.tar.xz is also read below a folder.
+    """
     for directory in directories:
-        if not directory.is_dir():
-            raise UsageError(f"DIR: {str(directory)!r} is not allowed; must be a folder with results below it")
+        if not directory.is_dir() and not (directory.is_file() and directory.name.endswith(".tar.xz")):
+            raise UsageError(
+                f"DIR: {str(directory)!r} is not allowed; must be a folder with results below it, or a .tar.xz archive"
+            )
+    if archive is not None and not archive.name.endswith(".tar.xz"):
+        raise UsageError(f"pack: {str(archive)!r} is not allowed; must end in .tar.xz")
     if out is not None and form is None and out.suffix.lower() not in _FORMATS:
         raise UsageError(
             f"out: {str(out)!r} is not allowed; must end in .md, .html or .json, or --format must say which"
         )
+    only_pack = archive is not None and out is None and form is None
     form = form or (_FORMATS[out.suffix.lower()] if out is not None else "md")
     if out is not None and out.is_dir():
         raise UsageError(f"out: {str(out)!r} is not allowed; it is a folder")
-    from zoo.leaderboard import build, to_html, to_json, to_markdown
+    if archive is not None and archive.is_dir():
+        raise UsageError(f"pack: {str(archive)!r} is not allowed; it is a folder")
+    from zoo.leaderboard import build, pack, to_html, to_json, to_markdown
 
     board = build(directories)
     if not board.groups:
@@ -37,16 +50,25 @@ def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | Non
         left = board.left_out
         why = f" ({len(left):,} left out, such as {left[0].path}: {left[0].reason})" if left else ""
         raise ZooError(f"no results to rank below {where}{why}; zoo run makes some")
+    if archive is not None:
+        _write(archive, pack(directories))
+        click.echo(f"wrote {archive}", err=not only_pack)
+        if only_pack:
+            return
     text = {"md": to_markdown, "html": to_html, "json": to_json}[form](board)
     if out is None:
         click.echo(text, nl=False)
         return
+    _write(out, text.encode())
+    others = f", {len(board.left_out):,} left out" if board.left_out else ""
+    click.echo(f"wrote {out}: {board.results:,} results in {len(board.groups):,} tables{others}")
+
+
+def _write(path: Path, content: bytes) -> None:
     from zoo.files import write_atomically
 
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ZooError(f"cannot write {out}: {error.strerror or error}") from None
-    write_atomically(out, text.encode())
-    others = f", {len(board.left_out):,} left out" if board.left_out else ""
-    click.echo(f"wrote {out}: {board.results:,} results in {len(board.groups):,} tables{others}")
+        raise ZooError(f"cannot write {path}: {error.strerror or error}") from None
+    write_atomically(path, content)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from zoo.leaderboard.document import to_json
 from zoo.leaderboard.markdown import to_markdown
+from zoo.leaderboard.pack import pack
 from zoo.leaderboard.page import to_html
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow, build
 
-__all__ = ["Leaderboard", "LeaderboardGroup", "LeaderboardRow", "build", "to_html", "to_json", "to_markdown"]
+__all__ = ["Leaderboard", "LeaderboardGroup", "LeaderboardRow", "build", "pack", "to_html", "to_json", "to_markdown"]

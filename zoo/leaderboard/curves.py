@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from zoo.compatibility import convert_metrics_line
-from zoo.leaderboard.folders import read_file
 from zoo.leaderboard.results import ResultKey
 from zoo.leaderboard.untrusted import RefusedError, name, number, table
 
@@ -60,7 +59,7 @@ def _drawing(term: str, lines: dict[int, _Points], values: list[float]) -> dict[
 
 def _points(cell: ResultKey) -> dict[str, _Points]:
     try:
-        text = read_file(cell.folder / "metrics.jsonl", _LARGEST).decode("utf-8", errors="replace")
+        text = cell.folder.read("metrics.jsonl", _LARGEST).decode("utf-8", errors="replace")
     except RefusedError:
         return {}
     lines = text.splitlines()

@@ -6,7 +6,6 @@ import datetime
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,6 +15,7 @@ from zoo.errors import ZooError
 from zoo.evaluation.protocol import Protocol, fingerprint_of
 from zoo.leaderboard.cards import read_card
 from zoo.leaderboard.commands import checked, rebuilt
+from zoo.leaderboard.result_folder import ResultFolder
 from zoo.leaderboard.score_info import read_score_info
 from zoo.leaderboard.untrusted import RefusedError, item, name, note, number, pairs, scalar, table, whole
 from zoo.metrics.score_info import ScoreInfo
@@ -64,8 +64,8 @@ class ResultKey:
     """What a finished and a failed run share: which cell of which table they are."""
 
     path: str
-    """Relative to the folder that was given, with «/»: the page must not hang on where that lies."""
-    folder: Path
+    """Relative to the folder that was given, with ``/``: the page does not depend on where that is."""
+    folder: ResultFolder
     model: str
     dataset: str
     seed: int
@@ -153,7 +153,9 @@ def _shared(found: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     }
 
 
-def read_result(found: Mapping[str, Any], content: bytes, path: str, folder: Path, files: frozenset[str]) -> Run:
+def read_result(
+    found: Mapping[str, Any], content: bytes, path: str, folder: ResultFolder, files: frozenset[str]
+) -> Run:
     """A finished run from the object in ``result.json``.
 
     Raises:
@@ -191,7 +193,7 @@ def read_result(found: Mapping[str, Any], content: bytes, path: str, folder: Pat
     )
 
 
-def read_failure(found: Mapping[str, Any], content: bytes, path: str, folder: Path) -> FailedResult:
+def read_failure(found: Mapping[str, Any], content: bytes, path: str, folder: ResultFolder) -> FailedResult:
     """A broken cell from the object in ``failed.json``; raises :class:`RefusedError` as :func:`read_result` does."""
     found = convert_result(found)
     kind = item(found, "kind")

@@ -6,11 +6,11 @@ import base64
 import io
 import struct
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.compatibility import picture_path
-from zoo.leaderboard.folders import PICTURES, read_file
+from zoo.compatibility import picture_file
+from zoo.leaderboard.folders import PICTURES
+from zoo.leaderboard.result_folder import ResultFolder
 from zoo.leaderboard.results import Run
 from zoo.leaderboard.untrusted import RefusedError
 
@@ -33,16 +33,16 @@ def pictures(run: Run, allowance: int) -> dict[str, tuple[int, int, str]]:
     """
     found = {}
     for name in PICTURES:
-        if name in run.files and (picture := _picture(picture_path(run.folder, name), allowance)) is not None:
+        if name in run.files and (picture := _picture(run.folder, name, allowance)) is not None:
             found[name] = picture
     return found
 
 
-def _picture(path: Path, allowance: int) -> tuple[int, int, str] | None:
+def _picture(folder: ResultFolder, name: str, allowance: int) -> tuple[int, int, str] | None:
     from PIL import Image
 
     try:
-        content = read_file(path, _LARGEST)
+        content = folder.read(picture_file(name, folder.names), _LARGEST)
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             if image.width * image.height > _PIXELS:
                 return None
