@@ -18,7 +18,8 @@ def metrics() -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for name, metric in BUILT_IN_METRICS.items():
         for info in metric.scores:
-            shown = re.sub(r"\{(FD|KID)\}", r"\1", info.name).replace("{", "*").replace("}", "*")
+            shown = re.sub(r"\{(FD|KID)\}", r"\1", info.name).replace("{second_FD}", "FD")
+            shown = shown.replace("{", "*").replace("}", "*")
             row = (
                 shown,
                 info.description,

@@ -23,6 +23,8 @@ from zoo.metrics import (
     INPUTS,
     MMD,
     PRDC,
+    PSNR,
+    SSIM,
     ActiveUnits,
     AnnealedLogLikelihood,
     ClassCoverage,
@@ -37,6 +39,7 @@ from zoo.metrics import (
     Moments,
     NearestNeighborProbe,
     ParzenLikelihood,
+    PerceptualDistance,
     ReconstructionError,
     ScoreInfo,
     find_score,
@@ -48,8 +51,12 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def pixels(n: int, seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, (n, 1, 4, 4), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+def pixels(n: int, seed: int = 0, side: int = 4) -> Tensor:
+    return torch.randint(0, 256, (n, 1, side, side), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def stages(images: Tensor) -> list[Tensor]:
+    return [images.float().unfold(3, 4, 4).movedim(-1, 1).flatten(2, 3) + 1]
 
 
 REAL, LABELS = normal(60, 4), torch.arange(60) % 3
@@ -73,6 +80,13 @@ CASES: dict[str, Case] = {
         (normal(30, 4, seed=2),),
     ),
     "reconstruction": (ReconstructionError, (pixels(5), pixels(5, 1)), (pixels(7, 2), pixels(7, 3))),
+    "psnr": (PSNR, (pixels(5), pixels(5, 1)), (pixels(7, 2), pixels(7, 3))),
+    "ssim": (SSIM, (pixels(5, side=8), pixels(5, 1, 8)), (pixels(7, 2, 8), pixels(7, 3, 8))),
+    "perceptual": (
+        lambda **o: PerceptualDistance(stages, **o),
+        (pixels(5, side=8), pixels(5, 1, 8)),
+        (pixels(7, 2, 8), pixels(7, 3, 8)),
+    ),
     "classes": (ClassCoverage, (normal(40, 3),), (normal(30, 3, seed=1),)),
     "classifier-score": (ClassifierScore, (normal(40, 3),), (normal(30, 3, seed=1),)),
     "parzen": (lambda **o: ParzenLikelihood(pixels(9, 4), pixels(8, 5), **o), (pixels(20),), (pixels(10, 1),)),
@@ -107,7 +121,8 @@ def same(found: zoo.Metric, wanted: zoo.Metric) -> bool:
 
 
 def test_every_built_in_metric_is_tested_here() -> None:
-    variants = {"frechet-train", "floor", "frechet-reconstruction"}  # subclasses of FrechetDistance
+    # Subclasses of FrechetDistance.
+    variants = {"frechet-train", "floor", "frechet-reconstruction", "frechet-second", "floor-second"}
     assert set(CASES) | variants == set(BUILT_IN_METRICS)
 
 
@@ -120,7 +135,8 @@ def test_every_metric_declares_itself(name: str) -> None:
     assert (metric.__doc__ or "").strip()
     for info in metric.scores:
         assert info.description
-        name = info.format(dict.fromkeys(("FD", "KID"), "KID") | {"FD": "FD-x", "observation": "Gaussian"} | AIS)
+        fields = {"FD": "FD-x", "KID": "KID", "second_FD": "FD-y", "observation": "Gaussian"}
+        name = info.format({**fields, **AIS})
         assert find_score(name) is info, name  # and no other score has that name
     if len(metric.scores) == 1:
         assert metric.higher_is_better == metric.scores[0].higher_is_better

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from zoo.data import DataSource, bundled_sources
-from zoo.evaluation import ClassifierV1, DINOv2, EfficientNet, Extractor, Inception, PinnedClassifier
+from zoo.evaluation import (
+    AutoencoderFeatures,
+    ClassifierV1,
+    DINOv2,
+    EfficientNet,
+    Extractor,
+    Inception,
+    PinnedClassifier,
+)
 from zoo.hooks import hookimpl
 from zoo.interfaces import Family
 from zoo.networks.default_families import Conv, FullyConnected
@@ -25,10 +33,11 @@ def zoo_datasets() -> Iterable[DataSource]:
 
 @hookimpl
 def zoo_extractors() -> Mapping[str, type[Extractor]]:
-    """The pinned classifiers, EfficientNet-Lite0, Inception and DINOv2."""
+    """The pinned classifiers, the autoencoder, EfficientNet-Lite0, Inception and DINOv2."""
     return {
         "classifier": PinnedClassifier,
         "classifier-v1": ClassifierV1,
+        "autoencoder": AutoencoderFeatures,
         "efficientnet": EfficientNet,
         "inception": Inception,
         "dinov2": DINOv2,

@@ -35,6 +35,7 @@ __all__ = ["bench"]
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Torchvision-style data root; default $ZOO_DATA.")
 @click.option("--time-limit", metavar="TIME", help="Longest that one run may take: 90 (seconds), 30m or 2h.")
 @click.option("--retry-failed", is_flag=True, help="Also try again the cells that broke before.")
+@click.option("--rescore", is_flag=True, help="Train nothing: renew the scores of finished runs from their weights.")
 @click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="For submitit: partition=gpu, account=…; repeatable.")
 @click.option("--dry-run", is_flag=True, help="Show the grid and what would run; run nothing.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The benchmark's folder.")
@@ -51,6 +52,7 @@ def bench(
     data_dir: Path | None,
     time_limit: str | None,
     retry_failed: bool,
+    rescore: bool,
     slurm: tuple[str, ...],
     dry_run: bool,
     out: Path,
@@ -64,6 +66,12 @@ def bench(
     from zoo.bench.executors import Resources
     from zoo.bench.run_grid import run_grid, stored, with_grid
 
+    if rescore:
+        others = (executor != "local", slurm, retry_failed, file, models, datasets, seeds is not None, time_limit)
+        if any(others):
+            raise UsageError("rescore: goes with --out, --jobs, --threads, --device, --data-dir and --dry-run only")
+        _rescore(out, jobs, threads, device, data_dir, dry_run)
+        return
     seconds = None if time_limit is None else _seconds(time_limit)
     if slurm and executor != "submitit":
         raise UsageError("slurm: goes with --executor submitit only")
@@ -87,6 +95,26 @@ def bench(
             watcher=watcher,
         )
     _conclude(board, out)
+
+
+def _rescore(
+    out: Path, jobs: int | None, threads: int | None, device: str, data_dir: Path | None, dry_run: bool
+) -> None:
+    from zoo.bench.rescoring import Rescored, finished_runs, rescore_grid
+
+    if dry_run:
+        click.echo(f"{len(finished_runs(out))} finished runs in {out}")
+        return
+
+    def report(outcome: Rescored) -> None:
+        click.echo(f"{outcome.folder}: {outcome.reason or outcome.outcome}")
+
+    found = rescore_grid(out, jobs=jobs, threads=threads, device=device, data_dir=data_dir, report=report)
+    counts = {kind: sum(outcome.outcome == kind for outcome in found) for kind in ("scored", "current", "failed")}
+    click.echo(f"{counts['scored']} scored, {counts['current']} had all scores already, {counts['failed']} failed")
+    if failed := [outcome for outcome in found if outcome.outcome == "failed"]:
+        first = f"{failed[0].folder} first: {failed[0].reason}"
+        raise ZooError(f"{len(failed)} of {len(found)} runs were not scored, {first}")
 
 
 def _show(out: Path, protocol: object, retry_failed: bool) -> None:

@@ -1,9 +1,10 @@
+from .autoencoder import AutoencoderFeatures
 from .dinov2 import DINOv2
 from .efficientnet import EfficientNet
 from .extractors import Classifier, ClassifierV1, Extractor, PinnedClassifier
 from .files import read_images
 from .inception import Inception
-from .pipeline import NearestTraining, Scores, default_n, evaluate, evaluate_images
+from .pipeline import NearestTraining, Scores, default_n, evaluate, evaluate_images, protocol_of
 from .protocol import Protocol
 from .reference import (
     EvaluationData,
@@ -17,6 +18,7 @@ from .sample_buffer import SampleBuffer
 from .settings import Codes, EvaluationSettings, ModelFunctions, NamedMetric
 
 __all__ = [
+    "AutoencoderFeatures",
     "Classifier",
     "ClassifierV1",
     "Codes",
@@ -39,6 +41,7 @@ __all__ = [
     "evaluate",
     "evaluate_images",
     "feature_moments",
+    "protocol_of",
     "read_images",
     "reference_moments",
     "score_name",

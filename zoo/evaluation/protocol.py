@@ -19,8 +19,9 @@ QUANTIZATION = "generated: mul(255).round().clamp(0, 255).to(uint8), once; real:
 DTYPE = "features float32 (TF32 off), moments float64"
 _REVISION = 2
 
-# Results differ in their seeds, and a data set is identified by its digest. Contributed metrics are compared per entry.
-_NOT_COMPARED = frozenset({"seed", "dataset", "contributed_metrics"})
+# Results differ in their seeds; a data set is identified by its digest; metrics in _SEPARATE are compared per entry.
+_NOT_COMPARED = frozenset({"seed", "dataset", "contributed_metrics", "separate_metrics"})
+_SEPARATE = ("contributed_metrics", "separate_metrics")
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
@@ -35,7 +36,7 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
 
 
 def fingerprint_of(entries: Mapping[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of all entries except the seed, the data set's name and contributed metrics."""
+    """SHA-256, in hexadecimal, of all entries except the seed, the data set's name and separately compared metrics."""
     compared = {name: value for name, value in entries.items() if name not in _NOT_COMPARED}
     text = json.dumps(compared, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -70,33 +71,36 @@ class Protocol:
     """Constants and package of each metric from another package. They are not part of the fingerprint, so that
     installing a package does not separate new results from old ones; two results are comparable if the metrics that
     both have are equal."""
+    separate_metrics: dict[str, str] = attrs.field(factory=dict)
+    """Constants of built-in metrics that are compared one by one too, by the name of their score: a metric added to zoo
+    does not separate new results from old ones."""
 
     def _compared(self) -> dict[str, Any]:
         return {name: value for name, value in self.to_dict().items() if name not in _NOT_COMPARED}
 
-    def _conflicts(self, other: Protocol) -> list[str]:
-        mine, theirs = self.contributed_metrics, other.contributed_metrics
+    def _conflicts(self, other: Protocol, field: str) -> list[str]:
+        mine, theirs = getattr(self, field), getattr(other, field)
         return [name for name in mine if name in theirs and mine[name] != theirs[name]]
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, of all entries except the seed, the data set's name and contributed metrics."""
+        """See `fingerprint_of`."""
         return fingerprint_of(self.to_dict())
 
     def differs_from(self, other: Protocol) -> list[str]:
         """Names of the entries that differ; empty if scores under the two protocols can be compared."""
         mine, theirs = self._compared(), other._compared()
         differing = [name for name in mine if mine[name] != theirs[name]]
-        return [*differing, "contributed_metrics"] if self._conflicts(other) else differing
+        return [*differing, *(field for field in _SEPARATE if self._conflicts(other, field))]
 
     def explain(self, other: Protocol) -> list[str]:
         """The differences as text, such as ``n_generated: 1,000 against 10,000``; empty if there are none."""
         mine, theirs = self._compared(), other._compared()
         lines = []
         for name in self.differs_from(other):
-            if name == "contributed_metrics":
-                a, b = self.contributed_metrics, other.contributed_metrics
-                lines += [f"metric {k}: {a[k]} against {b[k]}" for k in self._conflicts(other)]
+            if name in _SEPARATE:
+                a, b = getattr(self, name), getattr(other, name)
+                lines += [f"metric {k}: {a[k]} against {b[k]}" for k in self._conflicts(other, name)]
                 continue
             a, b = mine[name], theirs[name]
             if isinstance(a, dict) and isinstance(b, dict):
@@ -109,7 +113,7 @@ class Protocol:
     def describe(self) -> str:
         """The entries as lines of text, the fingerprint first."""
         entries = self.to_dict()
-        tables = ("metrics", "contributed_metrics", "libraries")
+        tables = ("metrics", *_SEPARATE, "libraries")
         pairs = [("fingerprint", self.fingerprint[:16]), *((k, _shown(k, v)) for k, v in entries.items())]
         pairs = [pair for pair in pairs if pair[0] not in tables]
         for name in tables:
@@ -118,11 +122,8 @@ class Protocol:
         return "\n".join(f"{name.replace('_', ' '):{width}}  {value}" for name, value in pairs)
 
     def to_dict(self) -> dict[str, Any]:
-        """The entries as JSON stores them; without ``contributed_metrics`` if there are none."""
-        entries = attrs.asdict(self)
-        if not self.contributed_metrics:
-            del entries["contributed_metrics"]
-        return entries
+        """The entries as JSON stores them; without those of separately compared metrics that are empty."""
+        return {name: value for name, value in attrs.asdict(self).items() if value or name not in _SEPARATE}
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Protocol:
@@ -133,7 +134,7 @@ class Protocol:
         """
         entries = convert_protocol(entries)
         names = {field.name for field in attrs.fields(cls)}
-        if missing := sorted(names - set(entries) - {"contributed_metrics"}):
+        if missing := sorted(names - set(entries) - set(_SEPARATE)):
             raise ZooError(
                 f"protocol: {', '.join(missing)} is missing; if an older latent-zoo wrote it, "
                 "score the run again with zoo eval RUN"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from zoo.evaluation.efficientnet import EfficientNet, PerceptualNetwork
 from zoo.evaluation.extractors import Extractor
 from zoo.evaluation.inception import DIGEST as INCEPTION_DIGEST
 from zoo.evaluation.inception import Inception
@@ -164,15 +166,18 @@ class ReferenceStatistics:
     Args:
         extractor: The feature extractor.
         data: The data set.
+        second: The extractor of the second opinion; None for no second opinion.
     """
 
-    def __init__(self, extractor: Extractor, data: EvaluationData) -> None:
+    def __init__(self, extractor: Extractor, data: EvaluationData, second: Extractor | None = None) -> None:
         self._extractor, self._data = extractor, data
+        self.second = None if second is None else ReferenceStatistics(second, data)
         name = score_name(extractor)
         self.name_fields: Mapping[str, str] = {
             "FD": name,
             "KID": "KID" if name == "FID" else f"KID-{extractor.name}",
             "extractor": extractor.name,
+            **({} if second is None else {"second_FD": score_name(second)}),
         }
 
     @property
@@ -233,3 +238,11 @@ class ReferenceStatistics:
     def test_to_train_distances(self) -> Tensor:
         """Distance of each row of `test_features` to the nearest row of `train_features`, float64 (N,)."""
         return self._samples.test_to_train_distances()
+
+    @functools.cached_property
+    def perceptual_network(self) -> PerceptualNetwork | None:
+        """Stages of EfficientNet-Lite0; None, with a warning, if its weights are not installed."""
+        if (problem := EfficientNet().available()) is not None:
+            warnings.warn(f"perceptual distance is left out: {problem}", stacklevel=2)
+            return None
+        return PerceptualNetwork(self.device)

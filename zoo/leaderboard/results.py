@@ -250,7 +250,7 @@ def _protocol(value: Any) -> tuple[Protocol, str, str]:
     if key not in _SEEN:
         for field, entry in entries.items():
             what = f"protocol's {name(field, 'a name in protocol')}"
-            if field in ("libraries", "metrics", "contributed_metrics"):
+            if field in ("libraries", "metrics", "contributed_metrics", "separate_metrics"):
                 for _, line in pairs(entry, what):
                     _line(line, what)
             elif field in ("n_real", "n_generated", "revision", "seed"):

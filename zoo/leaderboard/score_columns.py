@@ -1,4 +1,4 @@
-"""Descriptions of the scores in a table, and which scores of contributed metrics can be compared."""
+"""Descriptions of the scores in a table, and which scores of separately compared metrics can be compared."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ def describe_scores(names: Iterable[str], runs: Sequence[Run]) -> dict[str, Scor
 
 
 def comparable(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[Run, str]]]:
-    """Remove the scores of contributed metrics that were measured differently than in most of the runs.
+    """Remove scores that were measured differently than in most of the runs, of metrics compared one by one.
 
     Returns:
         The runs, and the affected ones among them with a sentence that states the difference.
     """
     kept, affected = list(runs), []
-    for metric in sorted({name for run in runs for name in run.protocol.contributed_metrics}):
-        counts = collections.Counter(
-            text for run in runs if (text := run.protocol.contributed_metrics.get(metric)) is not None
-        )
+    stored = [{**run.protocol.separate_metrics, **run.protocol.contributed_metrics} for run in runs]
+    for metric in sorted({name for entries in stored for name in entries}):
+        counts = collections.Counter(entries[metric] for entries in stored if metric in entries)
         common = max(counts, key=lambda text: (counts[text], text))
         for i, run in enumerate(kept):
-            text = run.protocol.contributed_metrics.get(metric, common)
+            text = stored[i].get(metric, common)
             if text != common:
                 scores = {k: v for k, v in run.scores.items() if k != metric and not k.startswith(f"{metric} ")}
                 kept[i] = attrs.evolve(run, scores=scores)

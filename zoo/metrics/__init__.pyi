@@ -18,14 +18,18 @@ from .frechet import (
     FloorFrechetDistance,
     FrechetDistance,
     ReconstructionFrechetDistance,
+    SecondFloorFrechetDistance,
+    SecondFrechetDistance,
     TrainFrechetDistance,
     frechet_distance,
 )
+from .image_similarity import PSNR, SSIM, peak_signal_noise_ratio, structural_similarity
 from .kid import KernelDistance, kernel_distance
 from .legacy import ClassifierScore, ParzenLikelihood, ParzenResult, fit_parzen, parzen_log_likelihood
 from .likelihood import Density, Estimate, LogLikelihood, log_likelihood, observe
 from .memorization import Memorization, MemorizationResult, compare_with_training
 from .moments import Moments, ReferenceMoments
+from .perceptual import PerceptualDistance, perceptual_distance
 from .prdc import PRDC, compute_prdc
 from .reconstruction import ReconstructionError
 from .score_info import ScoreInfo
@@ -35,6 +39,8 @@ __all__ = [
     "INPUTS",
     "MMD",
     "PRDC",
+    "PSNR",
+    "SSIM",
     "ActiveUnits",
     "AnnealedLogLikelihood",
     "ClassCoverage",
@@ -54,11 +60,14 @@ __all__ = [
     "NearestNeighborProbe",
     "ParzenLikelihood",
     "ParzenResult",
+    "PerceptualDistance",
     "ReconstructionError",
     "ReconstructionFrechetDistance",
     "ReferenceData",
     "ReferenceMoments",
     "ScoreInfo",
+    "SecondFloorFrechetDistance",
+    "SecondFrechetDistance",
     "TrainFrechetDistance",
     "active_units",
     "annealed_log_likelihood",
@@ -75,5 +84,8 @@ __all__ = [
     "mmd",
     "observe",
     "parzen_log_likelihood",
+    "peak_signal_noise_ratio",
+    "perceptual_distance",
     "protocol_entries",
+    "structural_similarity",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import torch
@@ -28,6 +28,7 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
     "samples": {
         "samples": "generated images, uint8 (B, C, H, W)",
         "features": "features of `samples`, float32 (B, d)",
+        "second_features": "features of `samples` by the extractor of the second opinion, float32 (B, e)",
         "logits": "class logits of `samples`, (B, K); only if the extractor knows the data set's classes",
     },
     "reconstructions": {
@@ -37,6 +38,7 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
     },
     "real images": {
         "floor_moments": "`Moments` of as many training images as there are generated ones, drawn with seed 0",
+        "second_floor_moments": "their `Moments` under the extractor of the second opinion",
     },
     "codes": {
         "codes": "posterior means of all test images, (N, d)",
@@ -103,6 +105,14 @@ class ReferenceData(Protocol):
     def test_to_train_distances(self) -> Tensor:
         """Distance of each row of `test_features` to the nearest row of `train_features`, float64 (N,)."""
 
+    @property
+    def second(self) -> ReferenceData | None:
+        """Statistics under the extractor of the second opinion; None if there is no such extractor."""
+
+    @property
+    def perceptual_network(self) -> Callable[[Tensor], Sequence[Tensor]] | None:
+        """From uint8 images (B, C, H, W) to the activations of a pretrained network's stages; None if not installed."""
+
 
 class Metric(TorchMetric):
     """Base class of all metrics: a `torchmetrics.Metric` that declares its scores.
@@ -152,6 +162,11 @@ class Metric(TorchMetric):
     max_samples: ClassVar[int | None] = None
     """If not None, ``update`` is called once, with at most this many generated images. They are chosen and ordered by
     a hash of their pixels, so that neither the order nor the size of the batches changes the value."""
+    max_images: ClassVar[int | None] = None
+    """If not None, the metric takes reconstructions of at most this many test images, drawn with seed 0."""
+    compared_separately: ClassVar[bool] = False
+    """Whether ``protocol`` is compared for this metric's scores only. Other built-in metrics enter the fingerprint of
+    every result, and a change of their constants separates new results from old ones."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

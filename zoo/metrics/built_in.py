@@ -12,12 +12,16 @@ from zoo.metrics.frechet import (
     FloorFrechetDistance,
     FrechetDistance,
     ReconstructionFrechetDistance,
+    SecondFloorFrechetDistance,
+    SecondFrechetDistance,
     TrainFrechetDistance,
 )
+from zoo.metrics.image_similarity import PSNR, SSIM
 from zoo.metrics.kid import KernelDistance
 from zoo.metrics.legacy import ClassifierScore, ParzenLikelihood
 from zoo.metrics.likelihood import LogLikelihood
 from zoo.metrics.memorization import Memorization
+from zoo.metrics.perceptual import PerceptualDistance
 from zoo.metrics.prdc import PRDC
 from zoo.metrics.reconstruction import ReconstructionError
 from zoo.metrics.score_info import ScoreInfo
@@ -28,9 +32,14 @@ BUILT_IN_METRICS: Mapping[str, type[Metric]] = {
     "frechet": FrechetDistance,
     "frechet-train": TrainFrechetDistance,
     "floor": FloorFrechetDistance,
+    "frechet-second": SecondFrechetDistance,
+    "floor-second": SecondFloorFrechetDistance,
     "reconstruction": ReconstructionError,
-    "classes": ClassCoverage,
+    "psnr": PSNR,
+    "ssim": SSIM,
+    "perceptual": PerceptualDistance,
     "frechet-reconstruction": ReconstructionFrechetDistance,
+    "classes": ClassCoverage,
     "kid": KernelDistance,
     "prdc": PRDC,
     "memorization": Memorization,
@@ -48,8 +57,11 @@ BUILT_IN_METRICS: Mapping[str, type[Metric]] = {
 
 
 def protocol_entries() -> dict[str, str]:
-    """Constants of the built-in metrics, as they enter every protocol, whether or not a result has their scores."""
-    found = {name.replace("-", " "): metric.protocol for name, metric in BUILT_IN_METRICS.items()}
+    """Constants of the built-in metrics, as they enter every protocol, whether or not a result has their scores.
+
+    Those with ``compared_separately`` are not among them.
+    """
+    found = {n.replace("-", " "): m.protocol for n, m in BUILT_IN_METRICS.items() if not m.compared_separately}
     return {name: text for name, text in found.items() if text}
 
 

@@ -16,6 +16,8 @@ __all__ = [
     "FloorFrechetDistance",
     "FrechetDistance",
     "ReconstructionFrechetDistance",
+    "SecondFloorFrechetDistance",
+    "SecondFrechetDistance",
     "TrainFrechetDistance",
     "frechet_distance",
 ]
@@ -147,6 +149,42 @@ class FloorFrechetDistance(FrechetDistance):
     protocol = "training images drawn with seed 0"
 
 
+class SecondFrechetDistance(FrechetDistance):
+    """Fréchet distance of generated to test images in the features of a second, unlike extractor.
+
+    It shows how far a ranking depends on the extractor, and never ranks itself.
+    """
+
+    scores = (
+        ScoreInfo(
+            "{second_FD} (second opinion)",
+            "Fréchet distance of generated to test images in another extractor's features",
+            higher_is_better=False,
+            undefined_name="",
+        ),
+    )
+    needs = ("second_features",)
+
+    @classmethod
+    def from_reference(cls, reference: ReferenceData) -> Self | None:
+        """Compare with the test images; not defined without a second extractor."""
+        return None if reference.second is None else cls(reference.second.test_moments)
+
+
+class SecondFloorFrechetDistance(SecondFrechetDistance):
+    """Fréchet distance of real training images to test images in the features of the second extractor."""
+
+    scores = (
+        ScoreInfo(
+            "{second_FD} (second opinion) floor",
+            "Fréchet distance of as many training images in the other extractor's features",
+            column=False,
+            undefined_name="",
+        ),
+    )
+    needs = ("second_floor_moments",)
+
+
 class ReconstructionFrechetDistance(FrechetDistance):
     """Fréchet distance of reconstructed test images to the test images."""
 
@@ -158,4 +196,3 @@ class ReconstructionFrechetDistance(FrechetDistance):
         ),
     )
     needs = ("reconstruction_features",)
-    metric_set = "full"

@@ -14,10 +14,12 @@ FIELDS = {
     "FD": r"FID|FD-[A-Za-z0-9_-]+",
     "KID": r"KID|KID-[A-Za-z0-9_-]+",
     "extractor": r"[A-Za-z0-9_-]+",
+    "second_FD": r"FD-[A-Za-z0-9_-]+",
 }
 """Fields that every score name may contain, with the regular expression of their values: the Fréchet distance's and
-the kernel distance's name under the extractor in use (``FID`` or ``FD-classifier``), and the extractor's name. A metric
-may define more in `Metric.name_fields`; their values contain neither parentheses nor semicolons."""
+the kernel distance's name under the extractor in use (``FID`` or ``FD-classifier``), the extractor's name, and the
+Fréchet distance's name under the extractor of the second opinion. A metric may define more in `Metric.name_fields`;
+their values contain neither parentheses nor semicolons."""
 
 _OTHER_FIELD = "[^;()]+"
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from zoo.data import Dataset
 from zoo.errors import UsageError
 from zoo.evaluation import (
+    AutoencoderFeatures,
     EfficientNet,
     EvaluationSettings,
     Extractor,
@@ -22,16 +23,18 @@ from zoo.evaluation import (
     ModelFunctions,
     NamedMetric,
     PinnedClassifier,
+    Protocol,
     Scores,
     evaluate,
     evaluate_images,
+    protocol_of,
 )
 from zoo.metrics.full_precision import full_precision
 from zoo.registry import registry
 from zoo.run.evaluation_inputs import make_codes, make_density, make_reconstructions, make_samples
 from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
-__all__ = ["Scorer", "choose_extractor", "metrics_line", "scores_to_dict"]
+__all__ = ["Scorer", "choose_extractor", "choose_second", "metrics_line", "scores_to_dict"]
 
 
 def metrics_line(
@@ -80,6 +83,21 @@ def choose_extractor(name: str, channels: int, note: Callable[[str], None]) -> E
     return _ready(EfficientNet())
 
 
+def choose_second(extractor: Extractor, channels: int) -> Extractor | None:
+    """Return the extractor of the second opinion, which differs from ``extractor`` in architecture and training.
+
+    Args:
+        extractor: The extractor that ranks.
+        channels: Number of channels of the images.
+
+    Returns:
+        For gray images the autoencoder, or the pinned classifier where the autoencoder ranks. None for color images.
+    """
+    if channels != 1:
+        return None
+    return PinnedClassifier() if extractor.name == AutoencoderFeatures.name else AutoencoderFeatures()
+
+
 def _ready(extractor: Extractor) -> Extractor:
     # Downloads the weights before training: a failed download should not cost hours.
     if extractor.available() is not None:
@@ -110,6 +128,7 @@ class Scorer:
         self.data = data
         self.settings = attrs.evolve(settings or EvaluationSettings(), metrics=registered_metrics())
         self.extractor = choose_extractor(extractor, data.shape[0], note)
+        self.second = None if self.extractor is None else choose_second(self.extractor, data.shape[0])
         if self.extractor is not None and min(len(data.train), len(data.test)) < 2:
             raise UsageError(
                 f"dataset: {data.name} has {len(data.train)} training and {len(data.test)} test images; scores need "
@@ -130,7 +149,8 @@ class Scorer:
         )
         with full_precision():  # also of the model: TF32 changes the images
             generate = partial(make_samples, trained)
-            return evaluate(generate, self.data, self._features(trained.device), self.settings, functions)
+            features, second = self._extractors(trained.device)
+            return evaluate(generate, self.data, features, self.settings, functions, second)
 
     def evaluate_images(self, images: Tensor, device: torch.device) -> Scores:
         """Score uint8 images (N, C, H, W) from any source: a random subset of ``settings.n`` images.
@@ -144,7 +164,8 @@ class Scorer:
         if n is not None:  # not the first n: folders are often sorted by class
             images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:n]]
         settings = attrs.evolve(self.settings, n=len(images))
-        return evaluate_images(torch.split(images, 500), self.data, self._features(device), settings)
+        features, second = self._extractors(device)
+        return evaluate_images(torch.split(images, 500), self.data, features, settings, second=second)
 
     def score(self, trained: TrainedModel) -> dict[str, Any]:
         """:meth:`evaluate` as entries of ``result.json``; empty without an extractor."""
@@ -152,10 +173,20 @@ class Scorer:
             return {"scores": {}, "score_info": {}, "protocol": None, "fingerprint": None, "class_shares": None}
         return scores_to_dict(self.evaluate(trained))
 
-    def _features(self, device: torch.device) -> Extractor:
+    def protocol(self) -> Protocol:
+        """The protocol of the scores of a trained model.
+
+        Raises:
+            UsageError: If the extractor is ``none``.
+        """
         if self.extractor is None:
             raise UsageError("extractor: 'none' is not allowed; scores need features")
-        return self.extractor.to(device)
+        return protocol_of(self.data, self.extractor, self.settings, self.second)
+
+    def _extractors(self, device: torch.device) -> tuple[Extractor, Extractor | None]:
+        if self.extractor is None:
+            raise UsageError("extractor: 'none' is not allowed; scores need features")
+        return self.extractor.to(device), None if self.second is None else self.second.to(device)
 
 
 def registered_metrics() -> tuple[NamedMetric, ...]:
