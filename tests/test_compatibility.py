@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 import zoo
 from zoo import options
-from zoo.compatibility import RENAMED_OPTIONS, UNUSED_OPTIONS
+from zoo.compatibility import RENAMED_OPTIONS, UNUSED_OPTIONS, convert_result
 from zoo.data import Dataset, Split
 from zoo.evaluation import Protocol
 from zoo.evaluation.protocol import fingerprint_of
@@ -221,6 +221,37 @@ def test_weights_alone_load_without_their_config(tmp_path: Path) -> None:
     run = folder_of_0_1_0(tmp_path / "run", "vaegan")
     (run / "config.toml").unlink()
     assert zoo.load(run).objective.pre_norm is True
+
+
+def test_large_images_keep_the_decoders_of_0_1_0(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    text = config("vae").replace('dataset = "digits"', 'dataset = "cifar10"')
+    assert "cifar10" in text
+    (run / "config.toml").write_text(text, encoding="utf-8")
+    stored = table("vae")["options"]
+    renamed = {RENAMED_OPTIONS["vae"].get(k, k): v for k, v in stored.items()}
+    data = zoo.DataSpec("cifar10", (3, 32, 32), tuple("0123456789"))
+    old = options.build(registry().model("vae"), {**renamed, "family": "conv-transposed"})
+    facts = {
+        "model": "vae",
+        "options": stored,
+        "dataset": "cifar10",
+        "shape": [3, 32, 32],
+        "classes": list(data.classes),
+    }
+    tensors = make_networks(old, data).state_dict()
+    save_file(tensors, run / "model.safetensors", metadata={"zoo": json.dumps(facts)})
+    trained = zoo.load(run)
+    assert trained.objective.family == "conv-transposed"
+    assert trained.sample(2, seed=0).shape == (2, 3, 32, 32)
+    settings = RunSettings.from_file(run / "config.toml")
+    assert settings.options["family"] == "conv-transposed"
+    old_result = result("vae", "zoo run vae")
+    old_result["settings"]["dataset"] = "cifar10"
+    converted = convert_result(old_result)
+    assert converted["options_changed"] == {"width": 4, "family": "conv-transposed"}
+    assert converted["command"] == "zoo run vae --family conv-transposed"
 
 
 def test_weights_of_another_run_are_still_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from zoo.evaluation import (
 )
 from zoo.hooks import hookimpl
 from zoo.interfaces import Family
-from zoo.networks.default_families import Conv, FullyConnected
+from zoo.networks.default_families import Conv, FullyConnected, TransposedConv
 
 if TYPE_CHECKING:
     from zoo.metrics import Metric
@@ -55,4 +55,4 @@ def zoo_metrics() -> Mapping[str, type[Metric]]:
 @hookimpl
 def zoo_families() -> Mapping[str, type[Family]]:
     """Strided convolutions and fully connected layers, for any image size."""
-    return {"conv": Conv, "mlp": FullyConnected}
+    return {"conv": Conv, "conv-transposed": TransposedConv, "mlp": FullyConnected}

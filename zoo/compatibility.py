@@ -30,6 +30,11 @@ RENAMED_OPTIONS: Mapping[str, Mapping[str, str]] = {
 UNUSED_OPTIONS: Mapping[str, Mapping[str, Any]] = {"vae-wgan-gp": {"beta1": 0.0}}
 """Options that 0.1.0 stored without using them, by model, with the values that it used instead."""
 
+_TRANSPOSED = ("conv", "conv-transposed")
+"""Family whose decoders of images larger than 28 pixels have changed, and the family that has the old ones."""
+_SMALL_IMAGES = ("digits", "emnist", "fashion-mnist", "kmnist", "mnist")
+"""Data sets of at most 28 pixels, on which both families are the same."""
+
 _EXTRACTOR = ("classifier", "classifier-v1", "3f5e68becd3ad72cb4d2495d13f9e77cd2b353408073ceb86c5f7f7cb1cbd7bc")
 """Old and new name of an extractor, and the digest of its weights; another extractor has the old name now."""
 _TURNS = {
@@ -60,14 +65,16 @@ def convert_options(
     Args:
         model: Name of the model.
         options: Values by name, old or new.
-        settings: The stored settings of the run, by which options that 0.1.0 did not use are recognized; None to keep
-            these as they are.
+        settings: The stored settings of the run, by which those of 0.1.0 are recognized: their unused options get the
+            values that were used, their networks the family that has them. None to keep both as they are.
     """
     renamed = RENAMED_OPTIONS.get(model, {})
     # With both names present the old one stays, to be reported as unknown.
     found = {new if (new := renamed.get(k, k)) == k or new not in options else k: v for k, v in options.items()}
     if settings is not None and _is_of_0_1_0(settings):
         found |= {k: v for k, v in UNUSED_OPTIONS.get(model, {}).items() if k in found}
+        if found.get("family") == _TRANSPOSED[0] and settings.get("dataset") not in _SMALL_IMAGES:
+            found["family"] = _TRANSPOSED[1]
     return found
 
 
@@ -94,8 +101,13 @@ def convert_result(result: Mapping[str, Any]) -> dict[str, Any]:
     unused = UNUSED_OPTIONS.get(model, {}) if _is_of_0_1_0(settings) else {}
     if isinstance(changed := found.get("options_changed"), dict):
         found["options_changed"] = {k: v for k, v in convert_options(model, changed).items() if k not in unused}
+    transposed = found["settings"]["options"].get("family") != options.get("family")
+    if transposed and isinstance(changed, dict):
+        found["options_changed"] |= {"family": _TRANSPOSED[1]}
     if isinstance(command := found.get("command"), str):
         found["command"] = _convert_command(command, RENAMED_OPTIONS.get(model, {}), unused)
+        if transposed:
+            found["command"] += f" --family {_TRANSPOSED[1]}"
     if isinstance(card := found.get("card"), dict) and isinstance(game := card.get("game"), list):
         found["card"] = {**card, "game": [_convert_turn(model, turn) for turn in game]}
     return found

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from zoo.interfaces import Family
-from zoo.networks.blocks import MLP, ConvStack, ConvTrunk, DeconvTrunk, init_
+from zoo.networks.blocks import MLP, ConvStack, ConvTrunk, DeconvTrunk, UpsampledConv2d, init_
 from zoo.networks.body import BodyCritic, BodyDecoder, BodyEncoder, PixelBias
 from zoo.networks.builders import critic, decoder, encoder
-from zoo.networks.default_families import Conv, FullyConnected
+from zoo.networks.default_families import Conv, FullyConnected, TransposedConv
 
 __all__ = [
     "MLP",
@@ -20,6 +20,8 @@ __all__ = [
     "Family",
     "FullyConnected",
     "PixelBias",
+    "TransposedConv",
+    "UpsampledConv2d",
     "critic",
     "decoder",
     "encoder",

@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["MLP", "ConvStack", "ConvTrunk", "DeconvTrunk", "halvings", "init_", "normalization"]
+__all__ = ["MLP", "ConvStack", "ConvTrunk", "DeconvTrunk", "UpsampledConv2d", "halvings", "init_", "normalization"]
 
 Shape = tuple[int, int, int]
 
@@ -126,16 +127,84 @@ class ConvTrunk(ConvStack):
         self.out_shape: Shape = (channels, *sizes[-1])
 
 
-class DeconvTrunk(nn.Module):
-    """Mirror image of :class:`ConvTrunk`, from (c, h, w) to exactly (C, H, W), without a last activation."""
+class UpsampledConv2d(nn.ConvTranspose2d):
+    """Nearest-neighbor upsampling by ``stride`` 1 or 2, then a convolution of stride 1: no checkerboards.
 
-    def __init__(self, shape: Shape, width: int, norm: str, activation: Callable[[], nn.Module]) -> None:
+    A transposed convolution of stride 2 has separate weights for even and odd rows and columns of its output. The
+    difference between them is a pattern of period 2, also where the input is constant. Upsampling first gives them the
+    same weights. Both steps are one transposed convolution, whose kernel is that of the convolution convolved with
+    ``stride`` ones.
+
+    For each side with stride 2 the kernel is scaled by 2/3, so that its 2 · 3 taps amplify the mean as the 4 taps of a
+    transposed convolution do: learning rates stay as they are.
+
+    References:
+        Odena, Dumoulin, Olah, *Deconvolution and Checkerboard Artifacts*, Distill 2016, doi:10.23915/distill.00003.
+
+    Args:
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        kernel_size: Height and width of the transposed convolution, ``stride - 1`` more than those of the convolution.
+        stride: Factors of upsampling, 1 or 2.
+        padding: Rows and columns cut off at each side, as in ``nn.ConvTranspose2d``.
+        output_padding: Rows and columns added at the bottom and at the right.
+        bias: Whether to add a bias.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        output_padding: tuple[int, int],
+        bias: bool = True,
+    ) -> None:
+        kernel = (kernel_size[0] - stride[0] + 1, kernel_size[1] - stride[1] + 1)
+        super().__init__(in_channels, out_channels, kernel, stride, padding, bias=bias)
+        self.output_padding = output_padding
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Initialize so that a constant input has outputs as large as those of torch's transposed convolution."""
+        taps = [k + s - 1 for k, s in zip(self.kernel_size, self.stride, strict=True)]
+        bound = 1 / math.sqrt(self.out_channels * math.prod(taps))
+        self.weight.uniform_(-1, 1).mul_(bound * 1.5 ** (self.stride.count(2) / 2))
+        if self.bias is not None:
+            self.bias.uniform_(-bound, bound)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Map x (B, in, H, W) to (B, out, H', W')."""
+        kernel = self.weight
+        if self.stride[0] == 2:
+            kernel = 2 / 3 * (F.pad(kernel, (0, 0, 1, 0)) + F.pad(kernel, (0, 0, 0, 1)))
+        if self.stride[1] == 2:
+            kernel = 2 / 3 * (F.pad(kernel, (1, 0)) + F.pad(kernel, (0, 1)))
+        return F.conv_transpose2d(x, kernel, self.bias, self.stride, self.padding, self.output_padding)
+
+
+class DeconvTrunk(nn.Module):
+    """Mirror image of :class:`ConvTrunk`, from (c, h, w) to exactly (C, H, W), without a last activation.
+
+    Args:
+        shape: Shape (C, H, W) of the images.
+        width: Channels of the last stage but the images.
+        norm: Normalization between the stages.
+        activation: Activation between the stages.
+        upsample: Upsample and convolve (:class:`UpsampledConv2d`) instead of transposed convolutions.
+    """
+
+    def __init__(
+        self, shape: Shape, width: int, norm: str, activation: Callable[[], nn.Module], *, upsample: bool = False
+    ) -> None:
         super().__init__()
         out, height, breadth = shape
         sizes = halvings(height, breadth)[::-1]
         stages = len(sizes) - 1
         channels = width * 2 ** (stages - 1)
         self.in_shape: Shape = (channels, *sizes[0])
+        make = UpsampledConv2d if upsample else nn.ConvTranspose2d
         layers: list[nn.Module] = []
         for i, (small, big) in enumerate(itertools.pairwise(sizes)):
             last = i == stages - 1
@@ -143,11 +212,8 @@ class DeconvTrunk(nn.Module):
             kernel, stride, padding = _stride(big, small)
             # The trunk rounds odd sides down; output_padding restores the lost pixel.
             lost = _lost(big, small, stride)
-            layers.append(
-                nn.ConvTranspose2d(
-                    channels, wide, kernel, stride, padding, output_padding=lost, bias=last or norm != "batch"
-                )
-            )
+            bias = last or norm != "batch"
+            layers.append(make(channels, wide, kernel, stride, padding, output_padding=lost, bias=bias))
             if not last:
                 layers += [normalization(norm, wide), activation()]
             channels = wide

@@ -1,10 +1,10 @@
-"""Network families for any image size: ``conv``, strided convolutions after DCGAN, and ``mlp``."""
+"""Network families for any image size: ``conv``, ``conv-transposed`` and ``mlp``."""
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from zoo.networks.body import BodyCritic, BodyDecoder, BodyEncoder, flat
 if TYPE_CHECKING:
     from zoo.data import DataSpec
 
-__all__ = ["Conv", "FullyConnected"]
+__all__ = ["Conv", "FullyConnected", "TransposedConv"]
 
 # Not in place: the features of a stage without normalization are the input tensor of the activation.
 _LEAKY = functools.partial(nn.LeakyReLU, 0.2)
@@ -45,7 +45,15 @@ def _std(norm: str) -> float | None:
 
 
 class Conv(Family):
-    """Strided convolutions after DCGAN: each stage halves the sides, down to 3 to 6 pixels, and doubles channels."""
+    """Strided convolutions after DCGAN: each stage halves the sides, down to 3 to 6 pixels, and doubles channels.
+
+    Decoders of images larger than 28 pixels upsample by nearest neighbors before each convolution, because transposed
+    convolutions leave checkerboards in short schedules (docs/defaults.md). Smaller images keep DCGAN's transposed
+    convolutions, with which their defaults were chosen.
+    """
+
+    largest_transposed: ClassVar[float] = 28
+    """Largest side, in pixels, of images whose decoders have transposed convolutions."""
 
     def encoder(
         self, data: DataSpec, latent: int, width: int, *, norm: str, posterior: Literal["gaussian", "point"]
@@ -60,7 +68,8 @@ class Conv(Family):
         self, data: DataSpec, latent: int, width: int, *, norm: str, likelihood: Literal["bernoulli", "gaussian"] | None
     ) -> Decoder:
         """Return the mirror image of the encoder."""
-        trunk = DeconvTrunk(data.shape, width, norm, _RELU)
+        upsample = max(data.shape[1:]) > self.largest_transposed
+        trunk = DeconvTrunk(data.shape, width, norm, _RELU, upsample=upsample)
         body = nn.Sequential(
             nn.Linear(latent, math.prod(trunk.in_shape), bias=norm != "batch"),
             nn.Unflatten(1, trunk.in_shape),
@@ -89,6 +98,12 @@ class Conv(Family):
         network = _critic(inputs, trunk, features, latent, 16 * width)
         init_(network, _std(norm) if "x" in inputs else None)
         return network
+
+
+class TransposedConv(Conv):
+    """The family ``conv`` with DCGAN's transposed convolutions in every decoder, as in zoo 0.1.0."""
+
+    largest_transposed: ClassVar[float] = math.inf
 
 
 class FullyConnected(Family):

@@ -206,14 +206,17 @@ class RunFolder:
             raise ZooError(f"{self.model} cannot be read: it does not say which model it is")
         facts = json.loads(metadata["zoo"])
         self._refuse_foreign_model(facts)
-        return tensors, {**facts, "options": convert_options(facts["model"], facts["options"])}
+        return tensors, {**facts, "options": convert_options(facts["model"], facts["options"], self._stored_settings())}
+
+    def _stored_settings(self) -> dict[str, Any] | None:
+        # As they are stored, which tells whether 0.1.0 wrote them.
+        return tomllib.loads(self.config.read_text(encoding="utf-8")) if self.config.is_file() else None
 
     def _refuse_foreign_model(self, facts: Mapping[str, Any]) -> None:
         if self.config.is_file():
             there = self.settings()
-            # Converted as the options of config.toml are, which tells whether 0.1.0 wrote them.
-            table = tomllib.loads(self.config.read_text(encoding="utf-8"))
-            stored = {"model": facts["model"], **convert_options(facts["model"], facts["options"], table)}
+            options = convert_options(facts["model"], facts["options"], self._stored_settings())
+            stored = {"model": facts["model"], **options}
             wanted = {"model": there.model, **there.options}
             changed = [
                 f"{k} {stored[k]!r}, not {wanted[k]!r}" for k in stored if k in wanted and stored[k] != wanted[k]
