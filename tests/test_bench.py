@@ -91,6 +91,7 @@ def slow(pause: float) -> dict[str, str]:
     return {"TOYS_PAUSE": str(pause)}
 
 
+@pytest.mark.slow
 def test_workers_killed_at_random_moments(tmp_path, workers, undisturbed):
     """SIGKILL to twenty workers, wherever they happen to be: starting, training, saving, scoring."""
     rng, killed, over = random.Random(7), [], threading.Event()
@@ -237,6 +238,7 @@ def wait_for_ends(executor: LocalExecutor, seconds: float = 60) -> list[tuple[in
     return []
 
 
+@pytest.mark.slow
 def test_the_process_that_starts_the_workers_is_killed(tmp_path, workers, undisturbed):
     """Its workers die with it and another one takes its place: the grid does not notice more than two kills."""
     grid = board(tmp_path, ["steady"], 3)
@@ -288,7 +290,10 @@ def wait_for(condition: Any, seconds: float = 180) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+KILLED = pytest.param(signal.SIGKILL, marks=pytest.mark.slow, id="killed")
+
+
+@pytest.mark.parametrize("number", [KILLED, pytest.param(signal.SIGINT, id="interrupted")])
 def test_the_driver_goes(number, tmp_path, toys, toml, undisturbed):
     """Its workers stop too, and keep what they have; the same command completes the grid, and redoes nothing."""
     out = tmp_path / "out"
@@ -320,6 +325,7 @@ def test_the_driver_goes(number, tmp_path, toys, toml, undisturbed):
         assert finishes(folder) == 1
 
 
+@pytest.mark.slow
 def test_two_drivers_on_one_folder(tmp_path, toys, toml, undisturbed):
     """They share the work: both see the grid complete, and no cell is run twice."""
     out = tmp_path / "out"

@@ -792,6 +792,7 @@ def test_a_real_folder_of_photographs():
     assert 0.08 < len(folder.test) / (len(folder.train) + len(folder.test)) < 0.12
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 @pytest.mark.skipif(not REAL or not Path(REAL, "MNIST/raw").is_dir(), reason="no MNIST under ZOO_DATA")
 def test_mnist_is_read_without_torchvision_once_its_checksums_are_known(tmp_path):

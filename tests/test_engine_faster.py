@@ -246,6 +246,7 @@ def test_a_trial_that_diverges_is_no_failure_of_the_run(monkeypatch) -> None:
     assert bf16_speedup(doomed.objective, doomed.networks, doomed.stream) > 0
 
 
+@pytest.mark.slow
 def test_a_run_imports_no_compiler_and_nothing_that_it_does_not_use(tmp_path) -> None:
     script = (
         "import sys, zoo\n"

@@ -569,6 +569,7 @@ def _imported(code: str, *modules: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_the_room_is_imported_without_the_oracles() -> None:
     whole = "import zoo.evaluation\nfor name in zoo.evaluation.__all__: getattr(zoo.evaluation, name)"
     assert _imported(whole, "torch", "torchvision", "torch_fidelity", "scipy", "timm", "torch._dynamo") == "['torch']"

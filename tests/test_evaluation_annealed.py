@@ -84,6 +84,7 @@ class Curved(nn.Module):
         return BernoulliLikelihood(self.net(z).view(-1, 1, 3, 3))
 
 
+@pytest.mark.slow
 def test_ais_is_quadrature_on_a_curved_bernoulli_decoder() -> None:
     decoder = Curved()
     x = (torch.rand(10, 1, 3, 3, generator=torch.Generator().manual_seed(0)) > 0.5).float() * 2 - 1
@@ -103,6 +104,7 @@ def test_ais_is_quadrature_on_a_curved_bernoulli_decoder() -> None:
     assert found.mean == pytest.approx(iwae.mean, abs=0.08)
 
 
+@pytest.mark.slow
 def test_another_prior_than_the_standard_one_counts(linear: tuple[Linear, Tensor]) -> None:
     model, x = linear
     wide = Density(
@@ -113,6 +115,7 @@ def test_another_prior_than_the_standard_one_counts(linear: tuple[Linear, Tensor
     assert annealed_log_likelihood(wide, x, steps=60, leapfrog=5).mean == pytest.approx(float(exact.mean()), abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_step_sizes_of_a_run_are_settled_before_it(linear: tuple[Linear, Tensor]) -> None:
     model, x = linear
     density, sizes = Density(lost, model.likelihood, "Gaussian"), _PilotSizes(len(x))
@@ -122,6 +125,7 @@ def test_the_step_sizes_of_a_run_are_settled_before_it(linear: tuple[Linear, Ten
     assert float(sizes.history[-1].mean()) < float(sizes.history[8].mean())  # a posterior is narrower than the prior
 
 
+@pytest.mark.slow
 def test_ais_repeats_by_the_seed_and_leaves_parameters_without_gradients(linear: tuple[Linear, Tensor]) -> None:
     model, x = linear
     model.weight.requires_grad_()

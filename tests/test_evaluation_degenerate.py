@@ -107,6 +107,7 @@ def test_fewer_images_than_features(digits: Dataset) -> None:
     assert values["reconstruction MSE"] == 0
 
 
+@pytest.mark.slow
 def test_one_image_again_and_again(digits: Dataset) -> None:
     images = digits.test.images[:1].expand(50, 1, 8, 8)
     extractor = PinnedClassifier()
@@ -182,6 +183,7 @@ def test_too_few_real_images(digits: Dataset, metrics: str) -> None:
             all_scores(images, few, PinnedClassifier(), metrics)
 
 
+@pytest.mark.slow
 def test_codes_that_say_nothing(digits: Dataset) -> None:
     values = sound(all_scores(digits.train.images[:50], digits, PinnedClassifier(), codes=spoil_codes("constant")))
     assert values["active units"] == 0
@@ -191,6 +193,7 @@ def test_codes_that_say_nothing(digits: Dataset) -> None:
         all_scores(digits.train.images[:50], digits, PinnedClassifier(), codes=spoil_codes("nan"))
 
 
+@pytest.mark.slow
 def test_a_density_that_is_none(digits: Dataset) -> None:
     def density(log_std: float) -> Density:
         return Density(

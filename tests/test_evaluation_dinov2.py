@@ -77,6 +77,7 @@ def by_hand(x: Tensor, w: dict[str, Tensor]) -> Tensor:
     return F.layer_norm(x, (384,), w["norm.weight"], w["norm.bias"], 1e-6)[:, 0]
 
 
+@pytest.mark.slow
 def test_the_graph_is_dinov2s(weights: Path, tensors: dict[str, Tensor]) -> None:
     extractor, images = DINOv2(weights, **SMALL), photographs(64)
     found = extractor(images)
@@ -117,6 +118,7 @@ def test_positions_are_resized_about_their_centres() -> None:
     assert grid(torch.tensor([1.0, -1.0]).repeat(19)[:37]).abs().max() > 0.9
 
 
+@pytest.mark.slow
 def test_the_protocol_holds_the_digest_of_the_file_and_the_rule(weights: Path, tmp_path: Path) -> None:
     digits = load_dataset("digits", DataOptions(), {s.name: s for s in bundled_sources()})
     extractor = DINOv2(weights, **SMALL)
@@ -134,6 +136,7 @@ def few_of(data: Dataset, n: int) -> Dataset:
     return Dataset("few", Split(data.train.images[:n]), Split(data.test.images[:n]))
 
 
+@pytest.mark.slow
 def test_safetensors_hold_the_same(weights: Path, tensors: dict[str, Tensor], tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "dino.safetensors")
     images = photographs(32)[:1]
@@ -159,6 +162,7 @@ def test_a_missing_timm_says_how_to_install_it(weights: Path, monkeypatch: pytes
         DINOv2(weights, **SMALL)(photographs(32))
 
 
+@pytest.mark.slow
 def test_other_files_are_refused_and_run_nothing(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str, str]]:

@@ -90,6 +90,7 @@ def test_auto_never_scores_color_by_a_digit_classifier(monkeypatch: pytest.Monke
     assert isinstance(choose_extractor("auto", 3, notes.append), Inception)
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="no cifar10-jpeg under ZOO_DATA")
 def test_it_recognizes_photographs(network: EfficientNetLite0) -> None:

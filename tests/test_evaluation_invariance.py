@@ -69,6 +69,7 @@ def stream(shard: int, of: int, batch: int, threads: int) -> tuple[int, Any, Any
     return moments.n, moments.mean.numpy(), moments.cov.numpy(), torch.cat(features).numpy()
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_does(digits: Dataset) -> None:
     images, extractor = spoilt(digits.train.images[:600]), PinnedClassifier()
     whole, real, features = Moments(), Moments(), extractor(images)

@@ -140,6 +140,7 @@ def test_a_table_of_markdown_has_as_many_cells_as_its_head(nasty):
             assert len(cells) == 1
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="utf-8"), max_size=60))
 def test_escaped_text_is_text_and_stays_the_same(text):
     clean = " ".join(text.split())
@@ -246,6 +247,7 @@ def places(found: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PLACES = [place for place in places(result()) if place]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(PLACES), JSON, st.booleans())
 def test_whatever_stands_wherever_the_others_are_ranked(tmp_path, place, value, remove):

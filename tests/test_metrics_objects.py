@@ -193,6 +193,7 @@ def test_metrics_work_in_a_collection() -> None:
     assert set(collection.compute()) == {"fd", "KID", "std"}
 
 
+@pytest.mark.slow
 def test_torchmetrics_is_executed_only_when_something_else_of_it_is_used() -> None:
     code = """
 import sys, zoo

@@ -91,6 +91,7 @@ def test_help_imports_neither_torch_nor_the_bundled_plugins(site: Path) -> None:
     assert done.stdout.endswith("['greeter']\n"), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

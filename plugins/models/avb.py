@@ -45,7 +45,7 @@ class ImplicitPosterior(zoo.Posterior):
 
     def rsample(self) -> Tensor:
         """One sample per image, (B, d)."""
-        v = self.basis(torch.randn(self.a.shape, device=self.a.device))
+        v: Tensor = self.basis(torch.randn(self.a.shape, device=self.a.device))
         return (self.a * v).sum(1) + self.b
 
     @torch.no_grad()

@@ -163,7 +163,8 @@ def gradient_penalty(critic: zoo.Critic, x: Tensor, x_new: Tensor) -> Tensor:
     t = torch.rand(len(x), 1, 1, 1, device=x.device)
     points = torch.lerp(x, x_new, t).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(points).logits.sum(), points, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty
 
 
 @zoo.hookimpl

@@ -79,7 +79,8 @@ class SphericalEncoder(zoo.Encoder):
 
 def on_sphere(z: Tensor) -> Tensor:
     """Codes z (B, d) scaled to norm √d."""
-    return F.normalize(z) * z.shape[1] ** 0.5
+    scaled: Tensor = F.normalize(z) * z.shape[1] ** 0.5
+    return scaled
 
 
 def batch_kl(z: Tensor) -> Tensor:

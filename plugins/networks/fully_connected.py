@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 import zoo
+
+N = TypeVar("N", bound=nn.Module)
 
 
 class GaussianByStd(zoo.Encoder):
@@ -115,7 +117,7 @@ def thousand(features: int) -> tuple[nn.Module, ...]:
     return nn.Linear(features, 1000), nn.ReLU(), nn.Linear(1000, 1000), nn.ReLU()
 
 
-def glorot(network: Any) -> Any:
+def glorot(network: N) -> N:
     """Glorot's uniform weights, biases 0."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
@@ -125,12 +127,12 @@ def glorot(network: Any) -> Any:
     return network
 
 
-def small(network: Any) -> Any:
+def small(network: N) -> N:
     """N(0, 0.02²) weights and no biases."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.02)
-            module.bias = None
+            module.register_parameter("bias", None)
     return network
 
 

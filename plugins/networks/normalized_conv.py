@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 import zoo
 
 Layers = list[nn.Module]
+N = TypeVar("N", bound=nn.Module)
 
 
 def conv(a: int, b: int, k: int, s: int, act: nn.Module, pad: int | None = None) -> Layers:
@@ -232,7 +233,7 @@ def half(dropout: nn.Module, a: int, b: int) -> Layers:
     return [dropout, nn.Linear(a, b), nn.LeakyReLU(0.1)]
 
 
-def initialized(network: Any, std: float = 0.02) -> Any:
+def initialized(network: N, std: float = 0.02) -> N:
     """N(0, std²) weights."""
     zoo.init_(network, std)
     return network
