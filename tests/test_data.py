@@ -19,7 +19,16 @@ import torch
 from PIL import Image
 
 from zoo import data
-from zoo.data import DataOptions, Dataset, DataWarning, Split, bundled_sources, load_dataset, open_folder
+from zoo.data import (
+    DataOptions,
+    Dataset,
+    DataWarning,
+    Split,
+    absolute_name,
+    bundled_sources,
+    load_dataset,
+    open_folder,
+)
 from zoo.data.listing import share
 from zoo.errors import UsageError, ZooError
 
@@ -568,6 +577,26 @@ def test_a_folder_without_two_readable_images_is_refused(photos):
         open_folder(photos, DataOptions())
     with pytest.raises(UsageError, match="does not exist"):
         open_folder(photos / "gone", DataOptions())
+
+
+def test_a_relative_folder_is_looked_up_here_then_in_the_data_root(photos, tmp_path, monkeypatch):
+    root, here = tmp_path / "root", tmp_path / "here"
+    here.mkdir()
+    for n in range(3):
+        picture(root / "faces" / f"{n}.png", seed=n)
+    monkeypatch.chdir(here)
+    inside = load_dataset("folder:faces", DataOptions(data_dir=root), {})
+    assert len(all_images(inside)) == 3
+    assert absolute_name("folder:faces") == "folder:faces", "a name that holds on any machine"
+    monkeypatch.setenv("ZOO_DATA", str(root))
+    assert load_dataset("folder:faces", DataOptions(), {}).digest == inside.digest
+    with pytest.raises(UsageError, match="folder: 'gone' does not exist, neither here nor in the data root"):
+        load_dataset("folder:gone", DataOptions(), {})
+    for n in range(2):
+        picture(here / "faces" / f"{n}.png", seed=n)
+    assert len(all_images(load_dataset("folder:faces", DataOptions(data_dir=root), {}))) == 2
+    assert absolute_name("folder:faces") == f"folder:{here / 'faces'}"
+    assert absolute_name("digits") == "digits"
 
 
 def test_links_back_up_are_not_followed(photos):

@@ -15,6 +15,7 @@ from zoo.bench.cells import Cell
 from zoo.bench.executors import Executor, Resources, create_executor
 from zoo.bench.grid import GridCallback, fill
 from zoo.bench.grid_status import CellState, CellStatus, GridStatus, cells_of, claim, look
+from zoo.data import absolute_name
 from zoo.errors import UsageError
 
 __all__ = ["plan", "run_grid", "with_grid"]
@@ -39,16 +40,10 @@ def with_grid(
     if models is not None:
         changes["models"] = None if list(models) == ["all"] else tuple(models)
     if datasets is not None:
-        changes["datasets"] = tuple(_absolute(name) for name in datasets)
+        changes["datasets"] = tuple(absolute_name(name) for name in datasets)
     if seeds is not None:
         changes["seeds"] = seeds
     return attrs.evolve(protocol, grid=attrs.evolve(protocol.grid, **changes))
-
-
-def _absolute(dataset: str) -> str:
-    if not dataset.startswith("folder:"):
-        return dataset
-    return "folder:" + os.path.abspath(Path(dataset.removeprefix("folder:")).expanduser())
 
 
 def plan(out: str | Path, protocol: BenchProtocol, *, device: str = "auto", retry_failed: bool = False) -> GridStatus:

@@ -9,7 +9,7 @@ from zoo.data.array_cache import cache_dir
 from zoo.data.celeba import load_celeba
 from zoo.data.digits import load_digits
 from zoo.data.download import check_directory
-from zoo.data.image_folder import open_folder
+from zoo.data.image_folder import absolute_name, open_folder
 from zoo.data.pixels import from_uint8, to_uint8
 from zoo.data.spec import DataOptions, Dataset, DataSource, DataSpec, DataWarning, Split
 from zoo.data.torchvision_sets import load_cifar10, load_emnist, load_mnist_like, load_svhn
@@ -22,6 +22,7 @@ __all__ = [
     "DataWarning",
     "Dataset",
     "Split",
+    "absolute_name",
     "bundled_sources",
     "cache_dir",
     "from_uint8",
@@ -57,7 +58,7 @@ def load_dataset(name: str, options: DataOptions, sources: Mapping[str, DataSour
     """The data set of that name.
 
     Args:
-        name: A registered name, or `folder:PATH` for one's own images.
+        name: A registered name, or `folder:PATH` for one's own images; see `open_folder`.
         options: How it is found and shaped.
         sources: What is registered, by name.
 

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from zoo.data.array_cache import cache_dir, load_arrays, save_arrays
-from zoo.data.download import check_directory
+from zoo.data.download import check_directory, data_root
 from zoo.data.images import Frame, in_threads, is_gray, probe, read
 from zoo.data.listing import Item, scan, share
 from zoo.data.spec import SMALLEST_SIDE, DataOptions, Dataset, DataWarning, Split
 from zoo.errors import UsageError
 
-__all__ = ["open_folder"]
+__all__ = ["absolute_name", "open_folder"]
 
 _LARGEST_OWN_SIDE = 128  # pixels; images that share a size up to this keep it
 _USUAL_SIZE = (64, 64)
@@ -49,8 +49,9 @@ def open_folder(path: str | Path, options: DataOptions) -> Dataset:
     - Epochs: as many as show about 1.2 million images, between 1 and 200.
 
     Args:
-        path: The folder.
-        options: `image_size`, `crop` and `channels` are used; how images are resized is told in
+        path: The folder. A relative path is looked up in the working directory, then in the data root, so that a
+            protocol can name a folder without the path of a machine.
+        options: `data_dir`, `image_size`, `crop` and `channels` are used; how images are resized is told in
             `zoo.data.images`.
 
     Returns:
@@ -59,7 +60,7 @@ def open_folder(path: str | Path, options: DataOptions) -> Dataset:
     Raises:
         UsageError: if the folder is missing, has fewer than two readable images, or another layout.
     """
-    root = check_directory(Path(path).expanduser(), "folder")
+    root = _find(Path(path).expanduser(), options)
     items = scan(root)
     file = cache_dir() / "data" / f"folder-{_key(root, items, options)}.npz"
     decoded = _from_cache(file, len(items))
@@ -75,6 +76,24 @@ def open_folder(path: str | Path, options: DataOptions) -> Dataset:
         message = f"{root}: {len(decoded.damaged)} of {len(items)} files are damaged or no images, and left out: "
         warnings.warn(message + _first(decoded.damaged), DataWarning, stacklevel=2)
     return _dataset(root, [items[int(index)] for index in decoded.kept], decoded.images)
+
+
+def absolute_name(dataset: str) -> str:
+    """``folder:PATH`` with an absolute path; unchanged if it names another data set or a folder of the data root."""
+    prefix, _, path = dataset.partition("folder:")
+    if prefix or not path:
+        return dataset
+    found = Path(path).expanduser()
+    return f"folder:{os.path.abspath(found)}" if found.exists() else dataset
+
+
+def _find(path: Path, options: DataOptions) -> Path:
+    if path.exists() or path.is_absolute():
+        return check_directory(path, "folder")
+    inside = data_root(options) / path
+    if not inside.is_dir():
+        raise UsageError(f"folder: {str(path)!r} does not exist, neither here nor in the data root {inside.parent}.")
+    return check_directory(inside, "folder")
 
 
 def _dataset(root: Path, items: Sequence[Item], images: NDArray[np.uint8]) -> Dataset:

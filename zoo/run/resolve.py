@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from zoo import options
+from zoo.data import absolute_name
 from zoo.errors import UsageError, unknown_name
 from zoo.registry import registry
 from zoo.run.run_folder import RunFolder
@@ -79,9 +80,7 @@ def _make_absolute(name: str, value: Any) -> Any:
     # A run can be repeated from another working directory.
     if name == "data_dir" and value:
         return os.path.abspath(Path(value).expanduser())
-    if name == "dataset" and isinstance(value, str) and value.startswith("folder:") and value != "folder:":
-        return "folder:" + os.path.abspath(Path(value.removeprefix("folder:")).expanduser())
-    return value
+    return absolute_name(value) if name == "dataset" and isinstance(value, str) else value
 
 
 def _preset(model: str | None, name: str, config: object, given: Mapping[str, Any]) -> dict[str, Any]:
