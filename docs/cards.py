@@ -11,6 +11,7 @@ from typing import Any
 from zoo.game import player_groups, term_names
 from zoo.interfaces import Objective
 from zoo.options import options_of
+from zoo.preset import format_settings, get_presets
 from zoo.registry import registry
 
 HEAD = """# The models
@@ -81,11 +82,13 @@ def card(name: str, model: type[Objective]) -> str:
         what = info.help.replace("|", "\\|")
         lines.append(f"| `{info.flag}` | {info.default} | {what} | {info.allows} |")
     parts.append("\n".join(lines))
-    for preset, settings in model.presets.items():
-        values = ", ".join(f"{k} {str(v).lower() if v is True else v}" for k, v in settings.items())
-        parts.append(f"`--preset {preset}`: {values}.")
+    for key, preset in get_presets(model).items():
+        source = f" ({preset.source})" if preset.source else ""
+        parts.append(f"`--preset {key}`{source}: {format_settings(preset.settings)}.")
+        lines = [f"preset {key}: {preset.summary}", *(f"  - {k}: {v}" for k, v in preset.deviations.items())]
+        parts.append("- " + "\n".join(lines))
     if model.deviations:
-        parts.append("Deviations from the paper:")
+        parts.append("Deviations of the defaults from the paper:")
         parts.append("\n".join(f"- {what}: {why}." for what, why in model.deviations.items()))
     return "\n\n".join(parts)
 

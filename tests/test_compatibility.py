@@ -399,7 +399,7 @@ def test_the_leaderboard_reads_a_result(model: str, tmp_path: Path) -> None:
     (cell,) = row.runs
     assert (cell.headline, cell.score, cell.command) == ("FD-classifier-v1", SCORES["FD-classifier"], after)
     assert cell.fingerprint == Protocol.from_dict(PROTOCOL).fingerprint
-    assert set(cell.options) == set(options.options_of(registry().model(model)))
+    assert set(cell.options) <= set(options.options_of(registry().model(model)))  # today's models have more
     assert cell.options.get("beta1") == (0.0 if model == "vae-wgan-gp" else table(model)["options"]["beta1"])
     assert "FD-classifier-v1" in to_markdown(board)
 

@@ -1,22 +1,23 @@
-"""The papers' networks, counted by hand, and the presets that use them."""
+"""Presets: settings of published experiments, how they are resolved, and what ``--dry-run`` says of them."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 import zoo
 from zoo import options
 from zoo.data import DataSpec
 from zoo.engine import BatchStream, Engine
 from zoo.errors import UsageError
+from zoo.preset import format_settings, get_presets
 from zoo.registry import registry
+from zoo.run.dry_run import plan_run
 from zoo.run.settings import RunSettings
 from zoo.run.trained import make_networks, wrap_trained
 
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "celeba": (3, 64, 64)}
-PRESETS = [(name, preset) for name, entry in registry().models.items() for preset in entry.value.presets]
+PRESETS = [(name, preset) for name, entry in registry().models.items() for preset in get_presets(entry.value)]
 
 
 def spec(*shape: int) -> DataSpec:
@@ -24,13 +25,9 @@ def spec(*shape: int) -> DataSpec:
     return DataSpec("test", (c, h, w), tuple("0123456789"), torch.full((c, h, w), -0.5))
 
 
-def size(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
 def parts(model: str, preset: str = "paper") -> tuple[zoo.Generator, RunSettings]:
     cls = registry().model(model)
-    given = cls.presets[preset]
+    given = get_presets(cls)[preset].settings
     run = {k: v for k, v in given.items() if k in options.options_of(RunSettings)}
     return options.build(cls, {k: v for k, v in given.items() if k not in run}), RunSettings(model=model, **run)
 
@@ -41,8 +38,8 @@ def test_a_preset_is_settings_that_a_run_takes_and_a_game_that_plays(model, pres
     shape = SHAPES[settings.dataset]
     torch.manual_seed(0)
     networks = make_networks(objective, spec(*shape))
-    images = torch.randint(0, 256, (8, *shape), dtype=torch.uint8)
-    stream = BatchStream(images, 4, 0, torch.device("cpu"), torch.arange(8))
+    images = torch.randint(0, 256, (100, *shape), dtype=torch.uint8)
+    stream = BatchStream(images, 4, 0, torch.device("cpu"), torch.arange(100) % 10)
     engine = Engine(objective, networks, stream, steps=2)
     engine.step()
     assert engine.read_terms()
@@ -55,138 +52,6 @@ def test_a_preset_is_settings_that_a_run_takes_and_a_game_that_plays(model, pres
 def test_every_model_with_a_paper_of_its_own_has_the_papers_preset():
     # Two are hybrids that no paper of their own describes.
     assert {n for n, e in registry().models.items() if "paper" not in e.value.presets} == {"vaegan-twin", "vae-wgan-gp"}
-
-
-def test_networks_of_iwae():
-    """784-200-200 → 50 and back (Burda et al., section 5)."""
-    data = spec(1, 28, 28)
-    encoder = zoo.encoder(data, 50, 32, family="iwae-flat")
-    decoder = zoo.decoder(data, 50, 32, family="iwae-flat", likelihood="bernoulli")
-    assert size(encoder) == (784 * 200 + 200) + (200 * 200 + 200) + 2 * (200 * 50 + 50)
-    assert size(decoder) == (50 * 200 + 200) + (200 * 200 + 200) + (200 * 784 + 784)
-    # At the beginning the weights say nothing about an image's pixels, and the bias says the mean of the data.
-    with torch.no_grad():
-        for p in decoder.parameters():
-            if p.ndim == 2:
-                p.zero_()
-    assert torch.allclose(decoder(torch.randn(3, 50)).mean, torch.full((3, 1, 28, 28), -0.5), atol=1e-5)
-
-
-def test_iwaes_encoder_gives_log_sigma_not_log_variance():
-    data = spec(1, 28, 28)
-    torch.manual_seed(0)
-    encoder = zoo.encoder(data, 2, 32, family="iwae-flat")
-    h = encoder.body(x := torch.rand(5, 1, 28, 28))
-    assert torch.allclose(encoder(x).std, encoder.log_std(h).exp())
-
-
-def test_networks_of_bigan():
-    """Section 4.1 of Donahue et al.: three layers of 1024, nothing but matrices, z fed to the second layer."""
-    data = spec(1, 28, 28)
-    style = {"family": "bigan-flat"}
-    encoder = zoo.encoder(data, 50, 32, posterior="point", **style)
-    decoder = zoo.decoder(data, 50, 32, **style)
-    critic = zoo.critic(data, 32, inputs="xz", latent=50, **style)
-    assert size(encoder) == 784 * 1024 + 1024 * 1024 + 1024 * 50
-    assert size(decoder) == 50 * 1024 + (1024 + 50) * 1024 + 1024 * 784
-    assert size(critic) == 784 * 1024 + (1024 + 50) * 1024 + 1024
-    for network in (encoder, decoder, critic):
-        assert all(p.ndim == 2 for p in network.parameters())
-
-
-def test_networks_of_aae():
-    """Appendix A.1 of Makhzani et al.: two layers of 1000 ReLU each, no normalization before codes are judged."""
-    data = spec(1, 28, 28)
-    hidden = 1000 * 1000 + 1000
-    assert size(zoo.encoder(data, 8, 32, family="aae-flat", posterior="point")) == 785 * 1000 + hidden + 1001 * 8
-    assert size(zoo.decoder(data, 8, 32, family="aae-flat")) == 9 * 1000 + hidden + 1001 * 784
-    critic = zoo.critic(data, 32, inputs="z", latent=8, family="aae-flat")
-    assert size(critic) == 9 * 1000 + hidden + 1001
-    assert not any(isinstance(m, nn.BatchNorm1d) for m in critic.modules())
-
-
-def convolutions(network: nn.Module) -> list[tuple[int, int, int, int]]:
-    """(in, out, kernel, stride) of each convolution, in order."""
-    kinds = (nn.Conv2d, nn.ConvTranspose2d)
-    return [
-        (m.in_channels, m.out_channels, m.kernel_size[0], m.stride[0])
-        for m in network.modules()
-        if isinstance(m, kinds)
-    ]
-
-
-def test_networks_of_vaegan():
-    """The authors' code at 32 pixels: encoder 64-128-256, decoder 192-128-32, critic 32-128-192-256, all 5×5."""
-    data = spec(3, 32, 32)
-    encoder = zoo.encoder(data, 128, 32, family="vaegan-conv")
-    decoder = zoo.decoder(data, 128, 32, family="vaegan-conv")
-    critic = zoo.critic(data, 32, family="vaegan-conv", tap=3, pre_norm=True)
-    assert convolutions(encoder) == [(3, 64, 5, 2), (64, 128, 5, 2), (128, 256, 5, 2)]
-    assert convolutions(decoder) == [(256, 192, 5, 2), (192, 128, 5, 2), (128, 32, 5, 2), (32, 3, 5, 1)]
-    assert convolutions(critic) == [(3, 32, 5, 1), (32, 128, 5, 2), (128, 192, 5, 2), (192, 256, 5, 2)]
-    verdict = critic(torch.randn(2, 3, 32, 32))
-    assert verdict.features.shape == (2, 192, 8, 8)
-    assert {m.momentum for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
-
-
-def test_networks_of_ali():
-    """Dumoulin et al., table of CIFAR-10: 32 → 28 → 13 → 10 → 4 → 1 → 1, and back."""
-    data = spec(3, 32, 32)
-    encoder = zoo.encoder(data, 64, 32, family="ali-conv")
-    down = [(3, 32, 5, 1), (32, 64, 4, 2), (64, 128, 4, 1), (128, 256, 4, 2), (256, 512, 4, 1), (512, 512, 1, 1)]
-    assert convolutions(encoder) == down
-    decoder = zoo.decoder(data, 64, 32, family="ali-conv")
-    up = [(64, 256, 4, 1), (256, 128, 4, 2), (128, 64, 4, 1), (64, 32, 4, 2), (32, 32, 5, 1), (32, 32, 1, 1)]
-    assert convolutions(decoder) == [*up, (32, 3, 1, 1)]
-    critic = zoo.critic(data, 32, inputs="xz", latent=64, family="ali-conv")
-    assert [m.p for m in critic.modules() if isinstance(m, nn.Dropout)] == [0.2, 0.2, 0.5, 0.5, 0.5, 0.5]
-
-
-def test_networks_of_wae():
-    """Tolstikhin et al.: 28 → 14 → 7 → 4 → 2 pixels, 7×7×1024 → 512 → 256 → 1; codes judged by 4 × 512."""
-    data = spec(1, 28, 28)
-    encoder = zoo.encoder(data, 8, 32, family="wae-conv", posterior="point")
-    decoder = zoo.decoder(data, 8, 32, family="wae-conv")
-    assert convolutions(encoder) == [(1, 128, 4, 2), (128, 256, 4, 2), (256, 512, 4, 2), (512, 1024, 4, 2)]
-    assert encoder.head.in_features == 2 * 2 * 1024
-    assert convolutions(decoder) == [(1024, 512, 4, 2), (512, 256, 4, 2), (256, 1, 4, 1)]
-    critic = zoo.critic(data, 32, inputs="z", latent=8, family="wae-conv")
-    assert size(critic) == 9 * 512 + 3 * 513 * 512 + 513
-
-
-def test_networks_of_dcgan():
-    """Radford et al., figure 1: 100 → 4×4×1024 → 512 → 256 → 128 → 64×64×3."""
-    decoder = zoo.decoder(spec(3, 64, 64), 100, 32, family="dcgan")
-    assert convolutions(decoder) == [(1024, 512, 5, 2), (512, 256, 5, 2), (256, 128, 5, 2), (128, 3, 5, 2)]
-    critic = zoo.critic(spec(3, 64, 64), 32, family="dcgan")
-    assert convolutions(critic) == [(3, 128, 5, 2), (128, 256, 5, 2), (256, 512, 5, 2), (512, 1024, 5, 2)]
-
-
-@pytest.mark.parametrize(
-    ("family", "shape"),
-    [("dcgan", (1, 28, 28)), ("ali-conv", (1, 28, 28)), ("wgan-gp-conv", (3, 32, 32)), ("vaegan-conv", (1, 28, 28))],
-)
-def test_networks_that_do_not_fit_an_image_say_which_they_fit(family, shape):
-    for build in (lambda d: zoo.encoder(d, 4, 8, family=family), lambda d: zoo.decoder(d, 4, 8, family=family)):
-        with pytest.raises(UsageError, match=rf"family: '{family}' is not allowed for images .* --family conv fits"):
-            build(spec(*shape))
-
-
-@pytest.mark.parametrize(
-    ("family", "inputs", "reason"),
-    [
-        ("iwae-flat", "x", r"it has no critic \(of x\)"),
-        ("beta-vae-conv", "z", r"it has no critic \(of z\)"),
-        ("wgan-gp-conv", "xz", "it has a critic of images only"),
-        ("wae-conv", "x", "it has a critic of codes only"),
-        ("alpha-gan-conv", "x", "sides must be 16, 32, 64 or 128 pixels, both the same"),
-    ],
-)
-def test_a_critic_that_a_family_has_not_is_named_with_the_family(family, inputs, reason):
-    with pytest.raises(
-        UsageError, match=rf"family: '{family}' is not allowed for images of 1×28×28; {reason}; --family"
-    ):
-        zoo.critic(spec(1, 28, 28), 8, inputs=inputs, latent=None if inputs == "x" else 4, family=family)
 
 
 def test_flags_go_before_the_preset_and_the_preset_before_the_defaults(tmp_path):
@@ -220,3 +85,101 @@ def test_a_schedule_sets_the_rate_of_each_step():
         (optimizer, *_) = engine.turn_steps[0].optimizers.values()
         rates += optimizer.learning_rates
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.01**0.25, 0.1, 0.01**0.75])
+
+
+def test_a_preset_says_what_differs():
+    preset = zoo.Preset({"latent": 50, "joint": True}, "section 4", {"Adam": "in place of SGD", "crop": "the middle"})
+    assert preset.summary == "differs in Adam; crop"
+    assert zoo.Preset({}).summary == "exact"
+    assert format_settings(preset.settings) == "latent 50, joint true"
+
+
+def test_plain_settings_of_older_plugins_are_a_preset():
+    class Old:
+        presets = {"paper": {"latent": 3}}
+
+    assert get_presets(Old) == {"paper": zoo.Preset({"latent": 3})}
+
+
+@pytest.mark.parametrize(("model", "preset"), PRESETS)
+def test_every_bundled_preset_names_its_source_and_its_whole_schedule(model, preset):
+    found = get_presets(registry().model(model))[preset]
+    assert found.source
+    assert {"dataset", "batch"} <= set(found.settings)
+    assert len({"epochs", "images"} & set(found.settings)) == 1
+    assert all(found.deviations.values())
+
+
+def test_show_and_the_card_say_what_a_preset_differs_in(cli, script):
+    for text in (cli("show", "bigan").out, script("docs/cards.py").card("bigan", registry().model("bigan"))):
+        assert "preset paper: differs in 60,000 training images; statistics of batch normalization" in text
+        assert "the authors' script trains on 50,000" in text
+
+
+def test_a_dry_run_says_how_long_a_run_is_without_its_data_and_writes_nothing(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZOO_DATA", str(tmp_path / "empty"))
+    out = cli("run", "aae", "--preset", "labels", "--dry-run", "--out", tmp_path / "run").out
+    assert 'family = "aae-flat"' in out
+    assert "preset labels: differs in labeled batches" in out
+    # 5000 epochs of 60,000 images in batches of 100.
+    assert "3,000,000 steps, 300,000,000 images, 5,000 epochs" in out
+    assert "encoder 1,806,020, decoder 1,806,784, critic 1,013,001, class_critic 1,013,001" in " ".join(out.split())
+    assert "mnist, 1×28×28, 60,000 training images" in out
+    assert "ms on cpu" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_counts_the_batches_that_a_step_draws():
+    plan = plan_run("wgan-gp", dataset="mnist", images=1_000, batch=50, n_critic=4, family="mlp", width=1)
+    assert (plan.steps, plan.images) == (5, 1_000)
+    assert plan.epochs == pytest.approx(1 / 60)
+    assert plan.step_seconds > 0
+    assert plan.seconds == pytest.approx(5 * plan.step_seconds)
+
+
+def test_a_dry_run_of_a_small_set_loads_it_and_uses_its_epochs():
+    plan = plan_run("vae", batch=97, family="mlp", width=1)
+    assert plan.shape == (1, 8, 8)
+    assert plan.settings.epochs == 100
+    assert plan.steps == 100 * (plan.train_images // 97)
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(cli, tmp_path):
+    cli("run", "vae", "--dry-run", "--batch", "70000", "--dataset", "mnist").refused(2, "batch: 70000", "60000")
+    cli("run", "bigan", "--dry-run", "--preset", "papr").refused(2, "unknown preset of bigan 'papr'")
+
+
+def test_a_dry_run_of_missing_data_of_unknown_size_says_so(tmp_path):
+    with pytest.raises(zoo.ZooError):
+        plan_run("vae", dataset=f"folder:{tmp_path / 'none'}")
+
+
+def test_adagrad_is_torchs():
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 5)) for _ in range(2))
+    mine = zoo.Adagrad(lr=0.1, weight_decay=0.01).build([ours], torch.device("cpu"))
+    reference = torch.optim.Adagrad([theirs], lr=0.1, weight_decay=0.01)
+    for _ in range(3):
+        gradient = torch.randn(5)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        mine.step()
+        reference.step()
+    assert torch.allclose(ours, theirs, atol=1e-7)
+
+
+def test_adagrads_state_is_in_the_checkpoint():
+    images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
+    objective = options.build(registry().model("vae"), {"family": "mlp", "width": 1, "adagrad": True, "lr": 0.01})
+
+    def engine() -> Engine:
+        networks = make_networks(objective, spec(1, 8, 8))
+        return Engine(objective, networks, BatchStream(images, 16, 0, torch.device("cpu")))
+
+    first, second = engine(), engine()
+    first.step()
+    state = first.state()
+    assert any(key.endswith("/sum") for key in state)
+    second.load_state(state)
+    for name, value in state.items():
+        assert torch.equal(second.state()[name], value), name

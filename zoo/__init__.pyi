@@ -34,6 +34,7 @@ from .networks import (
 )
 from .optimizers import (
     SGD,
+    Adagrad,
     Adam,
     CosineLR,
     ExponentialLR,
@@ -45,11 +46,13 @@ from .optimizers import (
     WarmupLR,
 )
 from .options import above, at_least, below, between, frozen, option
+from .preset import Preset
 from .run import TrainedAutoencoder, TrainedModel, load, train
 
 __all__ = [
     "MLP",
     "SGD",
+    "Adagrad",
     "Adam",
     "Autoencoder",
     "BernoulliLikelihood",
@@ -88,6 +91,7 @@ __all__ = [
     "PlayerGroup",
     "PointPosterior",
     "Posterior",
+    "Preset",
     "RMSprop",
     "ScoreInfo",
     "Split",

@@ -18,6 +18,7 @@ from zoo.errors import UnsupportedError
 from zoo.game import Players, Turn
 from zoo.optimizers import Adam, Optimizer
 from zoo.options import above, at_least, between, frozen, option, registered
+from zoo.preset import Preset
 
 __all__ = [
     "Autoencoder",
@@ -105,8 +106,8 @@ class Objective(abc.ABC):
     """Authors, venue, arXiv number."""
     deviations: ClassVar[Mapping[str, str]] = {}
     """Where the defaults leave the paper: what → why."""
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Settings of a run and options of the model by the name that ``--preset`` takes; ``paper`` is the paper's own."""
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    """Settings by the name that ``--preset`` takes; ``paper`` is the main experiment of :attr:`paper`."""
 
     lr: float = option(2e-4, "Learning rate of Adam.", above(0))
     beta1: float = option(0.5, "Decay of Adam's first moment.", between(0, 1, inclusive="left"))

@@ -10,10 +10,12 @@ import attrs
 import torch
 from torch import Tensor
 
+from zoo.adagrad import CapturableAdagrad
 from zoo.errors import UsageError
 
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
     "ConstantLR",
     "CosineLR",
@@ -237,6 +239,20 @@ class RMSprop(Optimizer):
             foreach=True,
             capturable=device.type == "cuda",
         )
+
+
+@attrs.frozen
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011), used by the VAE paper."""
+
+    lr: float = 1e-2
+    eps: float = 1e-10
+    weight_decay: float = 0.0
+    schedule: LRSchedule | None = None
+
+    def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
+        """Foreach Adagrad of zoo; torch's cannot be captured."""
+        return CapturableAdagrad(parameters, _lr(self.lr, device), self.eps, self.weight_decay)
 
 
 @attrs.frozen

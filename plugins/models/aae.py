@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 import zoo
 
+from ..presets import aae as presets
+
 
 @zoo.frozen
 class AAE(zoo.Autoencoder):
@@ -27,20 +29,7 @@ class AAE(zoo.Autoencoder):
         "Adam": "the paper uses SGD with momentum (--sgd), which needs about a thousand epochs",
         "prior of unit variance": "the paper's log-likelihoods are for a prior of standard deviation 5 (--scale 5)",
     }
-    # A tenth of the paper's learning rates, which diverge within a hundred steps on losses of our scale.
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {
-            "dataset": "mnist",
-            "family": "aae-flat",
-            "latent": 8,
-            "scale": 5.0,
-            "sgd": True,
-            "lr": 0.001,
-            "regularize_lr": 0.01,
-            "batch": 100,
-            "epochs": 1000,
-        }
-    }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.PAPER, "labels": presets.LABELS}
 
     latent: int = zoo.option(8, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(1e-3, "Learning rate of the reconstruction phase.", zoo.above(0))
@@ -48,7 +37,9 @@ class AAE(zoo.Autoencoder):
     posterior: Literal["point", "gaussian"] = zoo.option("point", "Deterministic encoder or Gaussian posterior.")
     scale: float = zoo.option(1.0, "Standard deviation of the prior.", zoo.above(0))
     sgd: bool = zoo.option(False, "SGD with momentum, as in the paper, instead of Adam.")
+    rec: float = zoo.option(1.0, "Weight of ½‖x − x̂‖² on [−1, 1]; ¼ is that of pixels in [0, 1].", zoo.above(0))
     noise: float = zoo.option(0.3, "Standard deviation of the noise on the critic's inputs.", zoo.at_least(0))
+    input_noise: float = zoo.option(0.0, "Standard deviation of the noise on training images.", zoo.at_least(0))
 
     labels: int = zoo.option(
         0, "Number of labeled training images; above 0 the code includes a one-hot class y.", zoo.at_least(0)
@@ -73,7 +64,7 @@ class AAE(zoo.Autoencoder):
         return torch.cat([torch.eye(self.classes, device=z.device)[y], z], dim=1)
 
     def turns(self) -> tuple[zoo.Turn, ...]:
-        autoencode = {"rec": 1.0}
+        autoencode = {"rec": self.rec}
         critics = {"critic": {"gan": 1.0}} | ({"class_critic": {"gan y": 1.0}} if self.labels else {})
         fool = {"fool": 1.0} | ({"fool y": 1.0} if self.labels else {})
         turns = (
@@ -88,24 +79,30 @@ class AAE(zoo.Autoencoder):
 
     def reconstruction_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """Reconstruction phase: squared error."""
-        return {"rec": zoo.half_sse(net.decoder(net.encoder(x).rsample()), x)}
+        return {"rec": zoo.half_sse(net.decoder(self.code(net, x)), x)}
 
     def critic_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """Regularization phase, critics: label 1 for the prior, 0 for codes."""
         return {
             name: zoo.real_loss(critic(self.noisy(drawn))) + zoo.fake_loss(critic(self.noisy(code)))
-            for name, critic, drawn, code in self.critic_inputs(net, "gan", self.prior(x), net.encoder(x).rsample())
+            for name, critic, drawn, code in self.critic_inputs(net, "gan", self.prior(x), self.code(net, x))
         }
 
     def encoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """Regularization phase, encoder: the non-saturating generator loss."""
-        code = net.encoder(x).rsample()
+        code = self.code(net, x)
         return {name: zoo.real_loss(critic(self.noisy(c))) for name, critic, c in self.critic_inputs(net, "fool", code)}
 
     def classification_terms(self, net: zoo.Networks, x: Tensor, y: Tensor) -> Mapping[str, Tensor]:
         """Semi-supervised phase: cross-entropy of the one-hot part of the code on labeled images."""
-        q_y = net.encoder(x).mean[:, : self.classes]
+        q_y = self.code(net, x)[:, : self.classes]
         return {"cross entropy": F.nll_loss(q_y.clamp_min(1e-8).log(), y)}
+
+    def code(self, net: zoo.Networks, x: Tensor) -> Tensor:
+        """Codes of images, to which noise is added, (B, d)."""
+        x = x + self.input_noise * torch.randn_like(x) if self.input_noise else x
+        code: Tensor = net.encoder(x).rsample()
+        return code
 
     def critic_inputs(self, net: zoo.Networks, name: str, *codes: Tensor) -> Iterator[tuple[Any, ...]]:
         """Yield (term, critic, the part of each code that is its input): z and, with labels, y."""
@@ -122,7 +119,7 @@ class AAE(zoo.Autoencoder):
         reconstruct = turn == "reconstruct"
         lr = self.lr if reconstruct else self.regularize_lr
         if self.sgd:
-            return zoo.SGD(lr=lr, momentum=0.9 if reconstruct else 0.1)
+            return zoo.SGD(lr=lr, momentum=0.9 if turn in ("reconstruct", "classify") else 0.1)
         return zoo.Adam(lr=lr, beta1=0.9 if reconstruct else self.beta1)
 
 

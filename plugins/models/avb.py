@@ -6,12 +6,16 @@ Mescheder, Nowozin & Geiger, ICML 2017, arXiv:1701.04722. Symbols follow its Alg
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import zoo
+
+from ..presets import avb as presets
 
 DRAWS = 256
 """Number of noise samples for the moments of the basis, shared by all images."""
@@ -22,13 +26,33 @@ class Basis(nn.Module):
 
     def __init__(self, m: int, d: int, hidden: int = 32) -> None:
         super().__init__()
-        self.m, self.d = m, d
+        self.m = m
+        self.noise_dim = self.d = d
         self.inward = nn.Parameter(torch.randn(m, d, hidden) / d**0.5)
         self.outward = nn.Parameter(torch.randn(m, hidden, d) * 0.1 / hidden**0.5)
 
     def forward(self, noise: Tensor) -> Tensor:
         h = torch.einsum("...md,mdh->...mh", noise, self.inward).relu()
         return noise + torch.einsum("...mh,mhd->...md", h, self.outward)
+
+
+class ELUBasis(nn.Module):
+    """Basis of the authors' code: three layers of 128 ELU per noise vector; (…, m, noise_dim) → (…, m, d)."""
+
+    def __init__(self, m: int, noise_dim: int, d: int) -> None:
+        super().__init__()
+        self.m, self.noise_dim, self.d = m, noise_dim, d
+        sizes = (noise_dim, 128, 128, 128, d)
+        self.weights = nn.ParameterList(
+            torch.stack([nn.init.xavier_uniform_(torch.empty(a, b)) for _ in range(m)]) for a, b in pairwise(sizes)
+        )
+        self.biases = nn.ParameterList(torch.zeros(m, b) for b in sizes[1:])
+
+    def forward(self, noise: Tensor) -> Tensor:
+        h = noise
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = torch.einsum("...mi,mio->...mo", h if i == 0 else F.elu(h), weight) + bias
+        return h
 
 
 class ImplicitPosterior(zoo.Posterior):
@@ -39,19 +63,19 @@ class ImplicitPosterior(zoo.Posterior):
         b: (B, d).
     """
 
-    def __init__(self, basis: Basis, a: Tensor, b: Tensor) -> None:
+    def __init__(self, basis: Basis | ELUBasis, a: Tensor, b: Tensor) -> None:
         self.basis, self.a, self.b = basis, a.float(), b.float()
         self.mean, self.std = self.moments()
 
     def rsample(self) -> Tensor:
         """One sample per image, (B, d)."""
-        v: Tensor = self.basis(torch.randn(self.a.shape, device=self.a.device))
+        v: Tensor = self.basis(torch.randn(len(self.a), self.basis.m, self.basis.noise_dim, device=self.a.device))
         return (self.a * v).sum(1) + self.b
 
     @torch.no_grad()
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, (B, d) each, without gradient."""
-        v = self.basis(torch.randn(DRAWS, self.basis.m, self.basis.d, device=self.a.device))
+        v = self.basis(torch.randn(DRAWS, self.basis.m, self.basis.noise_dim, device=self.a.device))
         mean, var = v.mean(0), v.var(0)
         return (self.a * mean).sum(1) + self.b, (self.a.square() * var).sum(1).sqrt() + 1e-4
 
@@ -69,6 +93,18 @@ class ImplicitEncoder(zoo.Encoder):
         return ImplicitPosterior(self.basis, out[:, 1:], out[:, 0])
 
 
+class ELUEncoder(zoo.Encoder):
+    """Encoder of the authors' code: the features are b(x) and, through 1 + ELU(· − 5), the coefficients a(x)."""
+
+    def __init__(self, features: zoo.Encoder, basis: ELUBasis) -> None:
+        super().__init__()
+        self.features, self.basis = features, basis
+
+    def forward(self, x: Tensor) -> zoo.Posterior:
+        out = self.features(x).mean.unflatten(1, (self.basis.m + 1, self.basis.d))
+        return ImplicitPosterior(self.basis, F.elu(out[:, 1:] - 5) + 1, out[:, 0])
+
+
 @zoo.frozen
 class AVB(zoo.Autoencoder):
     """A VAE with an implicit posterior: a critic T(x, z) estimates the log density ratio in the KL."""
@@ -77,30 +113,39 @@ class AVB(zoo.Autoencoder):
     deviations: ClassVar[Mapping[str, str]] = {
         "learning rates 5e-4 and 1e-3": "ten times the paper's, for shorter training",
         "one more critic update per step": "in short training T lags behind the encoder, and rare classes go missing",
-        "the zoo's networks, also in the preset": "the paper does not describe its networks in enough detail",
+        "the zoo's networks": "for any size; the authors' are --family avb-conv --basis elu --noise 16 --noise-dim 32",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"dataset": "mnist", "latent": 8, "lr": 5e-5, "critic_lr": 1e-4, "extra": 0, "binarize": True}
-    }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.PAPER}
 
     latent: int = zoo.option(8, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     critic_lr: float = zoo.option(1e-3, "Learning rate of Adam, critic.", zoo.above(0))
     binarize: bool = zoo.option(False, "Sample binary pixels in each batch; gray levels are probabilities of white.")
     extra: int = zoo.option(1, "Additional critic updates per step.", zoo.at_least(0))
-    noise: int = zoo.option(8, "m: number of noise vectors ε_i, each of the dimension of z.", zoo.at_least(1))
+    noise: int = zoo.option(8, "m: number of noise vectors ε_i.", zoo.at_least(1))
+    basis: Literal["residual", "elu"] = zoo.option(
+        "residual", "Networks v_i: one residual layer of 32 units, or the authors' three of 128 ELU."
+    )
+    noise_dim: int = zoo.option(32, "Dimensions of ε_i with --basis elu; otherwise those of z.", zoo.at_least(1))
     contrast: Literal["adaptive", "prior"] = zoo.option(
         "adaptive",
         "Contrast of T to q(z | x): a Gaussian of equal moments (Algorithm 2), or the prior (Algorithm 1).",
     )
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        features = zoo.encoder(data, 16 * self.width, posterior="point", **self.network_options)
         return {
-            "encoder": ImplicitEncoder(features, self.width, self.noise, self.latent),
+            "encoder": self.implicit_encoder(data),
             "decoder": zoo.decoder(data, self.latent, likelihood="bernoulli", **self.network_options),
             "critic": zoo.critic(data, inputs="xz", latent=self.latent, **{**self.network_options, "norm": "none"}),
         }
+
+    def implicit_encoder(self, data: zoo.DataSpec) -> zoo.Encoder:
+        """The encoder with the chosen basis."""
+        size = (self.noise + 1) * self.latent if self.basis == "elu" else 16 * self.width
+        features = zoo.encoder(data, size, posterior="point", **self.network_options)
+        if self.basis == "elu":
+            return ELUEncoder(features, ELUBasis(self.noise, self.noise_dim, self.latent))
+        return ImplicitEncoder(features, self.width, self.noise, self.latent)
 
     def players(self) -> Mapping[str, Mapping[str, float]]:
         return {"encoder": {"nll": 1.0, "kl": 1.0}, "decoder": {"nll": 1.0}, "critic": {"gan": 1.0}}

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 import zoo
 
+from ..presets import bigan as presets
+
 
 @zoo.frozen
 class BiGAN(zoo.Autoencoder):
@@ -26,17 +28,7 @@ class BiGAN(zoo.Autoencoder):
         "constant learning rate": "the paper decays it to 1/100 over the second half of 400 epochs (--decay)",
         "16 dimensions": "with the paper's 50, a class goes missing in short training on small images",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {
-            "dataset": "mnist",
-            "family": "bigan-flat",
-            "latent": 50,
-            "weight_decay": 2.5e-5,
-            "decay": True,
-            "batch": 128,
-            "epochs": 400,
-        }
-    }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.BIGAN}
 
     latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
     weight_decay: float = zoo.option(2.5e-5, "Weight decay (L2 penalty) of every player.", zoo.at_least(0))
@@ -94,16 +86,7 @@ class ALI(BiGAN):
         "learning rate 2e-4": "twice the paper's, for shorter training",
         "convolutional networks, 50 dimensions": "for any size; the paper's are for 32 pixels, with 64 dimensions",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {
-            "dataset": "cifar10",
-            "family": "ali-conv",
-            "latent": 64,
-            "lr": 1e-4,
-            "joint": True,
-            "batch": 100,
-        }
-    }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.ALI}
 
     latent: int = zoo.option(50, "Dimensions of the code z.", zoo.at_least(1))
     posterior: ClassVar[Literal["point", "gaussian"]] = "gaussian"
@@ -128,13 +111,24 @@ class ALICE(ALI):
     """ALI with cycle consistency, which determines the conditionals that matching joints leaves open."""
 
     paper: ClassVar[str] = "Li, Liu, Chen et al., NeurIPS 2017, arXiv:1709.01215"
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"dataset": "mnist", "cycle": 1.0, "lr": 1e-4, "joint": True, "batch": 100}
+    deviations: ClassVar[Mapping[str, str]] = {
+        **ALI.deviations,
+        "simultaneous updates": "the authors' code updates the critic first (--alternate)",
     }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.ALICE}
 
     cycle: float = zoo.option(
         1.0, "λ: weight of ‖x − G(E(x))‖₁ and ‖z − E(G(z))‖₁ (means over elements).", zoo.at_least(0)
     )
+
+    alternate: bool = zoo.option(False, "Update the critic first, then encoder and decoder, on the same images.")
+
+    def turns(self) -> tuple[zoo.Turn, ...]:
+        if not self.alternate:
+            return super().turns()
+        players = dict(self.players())
+        critic = {"critic": players.pop("critic")}
+        return zoo.Turn(critic, self.terms, name="critic"), zoo.Turn(players, self.terms, name="autoencode")
 
     def players(self) -> Mapping[str, Mapping[str, float]]:
         row = {"swap": 1.0, "cycle x": self.cycle, "cycle z": self.cycle}

@@ -7,12 +7,14 @@ al., NeurIPS 2017, arXiv:1704.00028. Each step follows Algorithm 1: first the cr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 import zoo
+
+from ..presets import gan as presets
 
 
 @zoo.frozen
@@ -24,19 +26,28 @@ class GAN(zoo.Generator):
         "non-saturating loss": "the paper trains with it too; its minimax loss is --minimax",
         "convolutional networks, Adam": "as in DCGAN, which trains far more reliably than the maxout networks of 2014",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"dataset": "celeba", "family": "dcgan", "latent": 100, "batch": 128}
-    }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.GAN}
 
     latent: int = zoo.option(64, "Dimensions of the code z.", zoo.at_least(1))
     minimax: bool = zoo.option(False, "The generator minimizes log(1 − D(G(z))) instead of −log D(G(z)).")
     n_critic: int = zoo.option(1, "Critic updates per generator update, k in Algorithm 1.", zoo.at_least(1))
+    uniform: bool = zoo.option(False, "Prior U(−1, 1) instead of N(0, I).")
+    weight_decay: float = zoo.option(0.0, "Weight decay (L2 penalty) of both players.", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
             "decoder": zoo.decoder(data, self.latent, **self.network_options),
             "critic": zoo.critic(data, **self.network_options),
         }
+
+    def prior(self, like: Tensor, n: int | None = None) -> Tensor:
+        """N(0, I) or U(−1, 1)."""
+        if not self.uniform:
+            return super().prior(like, n)
+        return torch.rand(len(like) if n is None else n, self.latent, device=like.device) * 2 - 1
+
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
+        return zoo.Adam(lr=self.lr, beta1=self.beta1, weight_decay=self.weight_decay)
 
     def turns(self) -> tuple[zoo.Turn, ...]:
         return (
@@ -65,24 +76,13 @@ class WGANGP(zoo.Generator):
         "group normalization in the critic": "the paper uses layer normalization; any without batch statistics will do",
         "learning rate 5e-4, two critic steps": "for short training; the paper uses 1e-4 and five, over 200,000 steps",
     }
-    # 833 epochs: 200,000 steps of five critic batches of 50 images each.
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {
-            "dataset": "mnist",
-            "family": "wgan-gp-conv",
-            "latent": 128,
-            "lr": 1e-4,
-            "beta1": 0.5,
-            "n_critic": 5,
-            "batch": 50,
-            "epochs": 833,
-        }
-    }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.WGAN_GP}
 
     latent: int = zoo.option(64, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     beta1: float = zoo.option(0.0, "Decay of Adam's first moment.", zoo.between(0, 1, inclusive="left"))
     penalty: float = zoo.option(10.0, "λ: weight of the gradient penalty.", zoo.at_least(0))
+    slope: float = zoo.option(1.0, "Gradient norm that the penalty asks for.", zoo.above(0))
     n_critic: int = zoo.option(2, "Critic updates per generator update.", zoo.at_least(1))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
@@ -100,7 +100,7 @@ class WGANGP(zoo.Generator):
         """The negative distance estimate and the penalty: equation 3."""
         x_new = net.decoder(self.prior(x))
         distance = net.critic(x).logits.mean() - net.critic(x_new).logits.mean()
-        return {"wasserstein": -distance, "penalty": gradient_penalty(net.critic, x, x_new)}
+        return {"wasserstein": -distance, "penalty": gradient_penalty(net.critic, x, x_new, self.slope)}
 
     def generator_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """The generator's loss."""
@@ -158,12 +158,12 @@ class VAEWGANGP(zoo.Autoencoder):
         return zoo.Adam(lr=self.lr, beta1=self.beta1, beta2=0.9)
 
 
-def gradient_penalty(critic: zoo.Critic, x: Tensor, x_new: Tensor) -> Tensor:
-    """E (‖∇D(x̂)‖₂ − 1)² at random points x̂ between real x and generated x_new, (B, C, H, W) each."""
+def gradient_penalty(critic: zoo.Critic, x: Tensor, x_new: Tensor, slope: float = 1.0) -> Tensor:
+    """E (‖∇D(x̂)‖₂ − slope)² at random points x̂ between real x and generated x_new, (B, C, H, W) each."""
     t = torch.rand(len(x), 1, 1, 1, device=x.device)
     points = torch.lerp(x, x_new, t).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(points).logits.sum(), points, create_graph=True)
-    penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (gradient.flatten(1).norm(dim=1) - slope).square().mean()
     return penalty
 
 

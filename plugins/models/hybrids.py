@@ -6,11 +6,13 @@ Rosca, Lakshminarayanan, Warde-Farley & Mohamed, 2017, arXiv:1706.04987.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 import zoo
+
+from ..presets import hybrids as presets
 
 
 @zoo.frozen
@@ -72,16 +74,20 @@ class AlphaGAN(zoo.Autoencoder):
 
     paper: ClassVar[str] = "Rosca, Lakshminarayanan, Warde-Farley & Mohamed, 2017, arXiv:1706.04987 (version 2)"
     deviations: ClassVar[Mapping[str, str]] = {
-        "simultaneous updates": "the paper updates one network after the other, at twice the cost",
+        "simultaneous updates": "the paper updates one network after the other, at twice the cost (--alternate)",
+        "non-saturating losses": "−log D and the mean over both kinds of fakes; for the paper's −log D + log(1 − D) "
+        "and sum, --ratio",
         "λ = 30 on the mean over pixels": "chosen without a search",
         "smaller networks, 32 dimensions": "for any size; the paper uses those of DCGAN (--family alpha-gan-conv)",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"dataset": "cifar10", "family": "alpha-gan-conv", "latent": 128}
-    }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.ALPHA_GAN}
 
     latent: int = zoo.option(32, "Dimensions of the code z.", zoo.at_least(1))
     cycle: float = zoo.option(30.0, "λ: weight of the mean absolute reconstruction error.", zoo.at_least(0))
+    ratio: bool = zoo.option(
+        False, "The paper's losses: encoder and decoder minimize −log D + log(1 − D); each kind of fake counts in full."
+    )
+    alternate: bool = zoo.option(False, "Update one network after the other, as in the paper, at twice the cost.")
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
@@ -99,18 +105,28 @@ class AlphaGAN(zoo.Autoencoder):
             "code_critic": {"gan codes": 1.0},
         }
 
+    def turns(self) -> tuple[zoo.Turn, ...]:
+        if not self.alternate:
+            return super().turns()
+        return tuple(zoo.Turn({name: row}, self.terms, name=name) for name, row in self.players().items())
+
     def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         z, z_x = self.prior(x), net.encoder(x).rsample()
         x_rec = net.decoder(z_x)
         rec, new = net.critic(x_rec), net.critic(net.decoder(z))
         code = net.code_critic(z_x)
+        kinds = 1 if self.ratio else 2
         return {
             "rec": zoo.l1_loss(x, x_rec) / x[0].numel(),
-            "gan": zoo.real_loss(net.critic(x)) + (zoo.fake_loss(rec) + zoo.fake_loss(new)) / 2,
-            "fool": (zoo.real_loss(rec) + zoo.real_loss(new)) / 2,
+            "gan": zoo.real_loss(net.critic(x)) + (zoo.fake_loss(rec) + zoo.fake_loss(new)) / kinds,
+            "fool": (self.fool(rec) + self.fool(new)) / kinds,
             "gan codes": zoo.real_loss(net.code_critic(z)) + zoo.fake_loss(code),
-            "fool codes": zoo.real_loss(code),
+            "fool codes": self.fool(code),
         }
+
+    def fool(self, fake: zoo.CriticOutput) -> Tensor:
+        """−log D, or with ``ratio`` −log D + log(1 − D), which is minus the logit."""
+        return -fake.logits.mean() if self.ratio else zoo.real_loss(fake)
 
 
 @zoo.hookimpl

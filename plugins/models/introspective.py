@@ -7,13 +7,15 @@ arXiv:2012.13253.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
+
+from ..presets import introspective as presets
 
 
 @zoo.frozen
@@ -22,17 +24,16 @@ class AGE(zoo.Autoencoder):
 
     paper: ClassVar[str] = "Ulyanov, Vedaldi & Lempitsky, AAAI 2018, arXiv:1704.02304"
     deviations: ClassVar[Mapping[str, str]] = {
-        "smaller networks, 16 dimensions": "for any size; the paper uses those of DCGAN and 64 (--family dcgan)",
+        "smaller networks, 16 dimensions": "for any size; the paper uses those of DCGAN and 64 (--family age-conv)",
         "learning rate 5e-4": "with the paper's 2e-4, some classes are rare after short training",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"dataset": "celeba", "family": "dcgan", "latent": 64, "lr": 2e-4}
-    }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.AGE}
 
     latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(2))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     rec: float = zoo.option(10.0, "Weight of the mean absolute reconstruction error, for the encoder.", zoo.at_least(0))
     cycle: float = zoo.option(10.0, "λ: weight of 1 − cos(z, e(g(z))), for the decoder.", zoo.at_least(0))
+    n_decoder: int = zoo.option(2, "Decoder updates per encoder update.", zoo.at_least(1))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
@@ -49,7 +50,12 @@ class AGE(zoo.Autoencoder):
             zoo.Turn(
                 {"encoder": {"kl real": 1.0, "kl fake": -1.0, "rec": self.rec}}, self.encoder_terms, name="encoder"
             ),
-            zoo.Turn({"decoder": {"kl fake": 1.0, "cycle": self.cycle}}, self.decoder_terms, name="decoder", repeat=2),
+            zoo.Turn(
+                {"decoder": {"kl fake": 1.0, "cycle": self.cycle}},
+                self.decoder_terms,
+                name="decoder",
+                repeat=self.n_decoder,
+            ),
         )
 
     def encoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
@@ -98,20 +104,11 @@ class SoftIntroVAE(zoo.Autoencoder):
         "strided convolutions": "for any image size; the paper's networks are residual (--family soft-introvae-conv)",
         "β_neg proportional to image size": "the paper's 256 at 32×32×3, so that exp(−2s·β_neg·KL) is exp(−KL/6) "
         "at any size; on small gray images 256 makes it zero, and the encoder no longer opposes the decoder",
+        "β_rec twice the authors'": "1, of ½‖x − x̂‖² with pixels in [−1, 1]; theirs is of ‖x − x̂‖² in [0, 1]",
         "16 dimensions": "with the paper's 32, codes do not cover the prior after short training on small images",
         "learning rate 5e-4": "the paper's 2e-4 is for longer training",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {
-            "dataset": "mnist",
-            "family": "soft-introvae-conv",
-            "latent": 32,
-            "beta_neg": 256.0,
-            "lr": 2e-4,
-            "beta1": 0.9,
-            "batch": 128,
-        }
-    }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.SOFT_INTROVAE}
 
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     beta_rec: float = zoo.option(1.0, "β_rec: weight of the reconstruction error.", zoo.above(0))

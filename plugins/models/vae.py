@@ -7,28 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 import zoo
 
+from ..presets import vae as presets
+
 # Burda et al., section 5: stage i = 1 … 8 lasts 3^(i−1) epochs; the learning rate falls by 10^(−1/7) per stage.
 STAGES = zoo.MultiStepLR(
     milestones=tuple((3**i - 1) / (3**8 - 1) for i in range(1, 8)),
     factors=tuple(10 ** (-i / 7) for i in range(1, 8)),
 )
-BURDA = {
-    "dataset": "mnist",
-    "family": "iwae-flat",
-    "latent": 50,
-    "binarize": True,
-    "eps": 1e-4,
-    "stages": True,
-    "batch": 20,
-    "epochs": 3280,
-}
 
 
 @zoo.frozen
@@ -40,23 +32,24 @@ class VAE(zoo.Autoencoder):
         "convolutional networks": "for any image size; the paper's are fully connected (--family mlp)",
         "Adam": "the paper predates it and uses Adagrad",
     }
-    # Networks and schedule of the IWAE paper, whose log p(x) on MNIST is the target.
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": BURDA}
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.VAE, "burda": presets.BURDA}
 
     lr: float = zoo.option(1e-3, "Learning rate of Adam.", zoo.above(0))
     beta1: float = zoo.option(0.9, "Decay of Adam's first moment.", zoo.between(0, 1, inclusive="left"))
-    likelihood: Literal["bernoulli", "gaussian"] = zoo.option(
-        "bernoulli", "Likelihood p(x | z): Bernoulli pixels, or Gaussian pixels with one learned σ."
+    likelihood: Literal["bernoulli", "gaussian", "unit-gaussian"] = zoo.option(
+        "bernoulli", "Likelihood p(x | z): Bernoulli pixels, or Gaussian pixels with one learned σ or σ = 1."
     )
     binarize: bool = zoo.option(False, "Sample binary pixels in each batch; gray levels are probabilities of white.")
     eps: float = zoo.option(1e-8, "ε of Adam.", zoo.above(0))
     stages: bool = zoo.option(False, "Learning-rate schedule of the IWAE paper: eight stages, down to a tenth.")
+    adagrad: bool = zoo.option(False, "Adagrad, as in Kingma & Welling, instead of Adam.")
+    weight_decay: float = zoo.option(0.0, "Weight decay (L2 penalty).", zoo.at_least(0))
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
-        return {
-            "encoder": zoo.encoder(data, self.latent, **self.network_options),
-            "decoder": zoo.decoder(data, self.latent, likelihood=self.likelihood, **self.network_options),
-        }
+        likelihood = None if self.likelihood == "unit-gaussian" else self.likelihood
+        encoder = zoo.encoder(data, self.latent, **self.network_options)
+        decoder = zoo.decoder(data, self.latent, likelihood=likelihood, **self.network_options)
+        return {"encoder": encoder, "decoder": decoder if likelihood else UnitGaussianDecoder(decoder)}
 
     def players(self) -> Mapping[str, Mapping[str, float]]:
         bound = {"nll": 1.0, "kl": 1.0}
@@ -69,7 +62,23 @@ class VAE(zoo.Autoencoder):
         return {"nll": -p.log_prob(x).mean(), "kl": q.kl().mean()}
 
     def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
-        return zoo.Adam(lr=self.lr, beta1=self.beta1, eps=self.eps, schedule=STAGES if self.stages else None)
+        schedule = STAGES if self.stages else None
+        if self.adagrad:
+            return zoo.Adagrad(lr=self.lr, weight_decay=self.weight_decay, schedule=schedule)
+        decay = self.weight_decay
+        return zoo.Adam(lr=self.lr, beta1=self.beta1, eps=self.eps, weight_decay=decay, schedule=schedule)
+
+
+class UnitGaussianDecoder(zoo.Decoder):
+    """Decoder of images as the mean of a Gaussian with σ = 1."""
+
+    def __init__(self, decoder: zoo.Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, z: Tensor) -> zoo.GaussianLikelihood:
+        mean = self.decoder.image(z)
+        return zoo.GaussianLikelihood(mean, mean.new_zeros(()))
 
 
 @zoo.frozen
@@ -84,16 +93,7 @@ class BetaVAE(VAE):
         "convolutional networks": "the same for every data set; the paper has one architecture per data set",
         "β = 1.5": "the paper's 4 to 250 are for 64×64 pixels; on 8×8 pixels β = 2 leaves little information in codes",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {
-            "dataset": "celeba",
-            "family": "beta-vae-conv",
-            "latent": 32,
-            "beta": 250.0,
-            "lr": 1e-4,
-            "likelihood": "gaussian",
-        }
-    }
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.BETA_VAE}
 
     beta: float = zoo.option(1.5, "β: weight of the KL; 1 is the VAE.", zoo.at_least(0))
 
@@ -114,7 +114,7 @@ class IWAE(VAE):
         "convolutional networks": "the paper's are fully connected, with 200 tanh units",
         "Adam 1e-3 throughout": "the paper lowers the learning rate in eight stages over 3280 epochs (--stages)",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {**BURDA, "k": 50}}
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.IWAE}
 
     k: int = zoo.option(5, "Importance samples per image; 1 is the VAE.", zoo.at_least(1))
 

@@ -6,14 +6,15 @@ Tolstikhin, Bousquet, Gelly & Schölkopf, ICLR 2018, arXiv:1711.01558. Algorithm
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 import zoo
 
-_NETWORKS = {"dataset": "mnist", "family": "wae-conv", "latent": 8, "batch": 100, "epochs": 100}
+from ..presets import wae as presets
+
 _PAPER = "Tolstikhin, Bousquet, Gelly & Schölkopf, ICLR 2018, arXiv:1711.01558"
 
 
@@ -25,12 +26,29 @@ class WAE(zoo.Autoencoder):
     lr: float = zoo.option(1e-3, "Learning rate of Adam.", zoo.above(0))
     cost: float = zoo.option(0.05, "Weight of the squared error, summed over pixels in [0, 1].", zoo.above(0))
     penalty: float = zoo.option(10.0, "λ: weight of the penalty on the codes.", zoo.at_least(0))
+    input_noise: float = zoo.option(0.0, "Standard deviation of the noise on training images.", zoo.at_least(0))
+    drops: bool = zoo.option(False, "Learning rate halved after 30 % of training and divided by ten after half of it.")
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {
             "encoder": zoo.encoder(data, self.latent, posterior="point", **self.network_options),
             "decoder": zoo.decoder(data, self.latent, **self.network_options),
         }
+
+    def code(self, net: zoo.Networks, x: Tensor) -> Tensor:
+        """Codes of images, to which noise is added, (B, d)."""
+        if self.input_noise:
+            # Truncated at two standard deviations, as TensorFlow's.
+            x = x + self.input_noise * nn.init.trunc_normal_(torch.empty_like(x))
+        code: Tensor = net.encoder(x).rsample()
+        return code
+
+    def schedule(self) -> zoo.LRSchedule | None:
+        """Learning-rate schedule of the authors' code: 30, 50 and 100 epochs."""
+        return zoo.MultiStepLR((0.3, 0.5), (0.5, 0.1)) if self.drops else None
+
+    def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
+        return zoo.Adam(lr=self.lr, beta1=self.beta1, schedule=self.schedule())
 
     def rec(self, net: zoo.Networks, x: Tensor, z: Tensor) -> Tensor:
         """c(x, G(z)), with pixels in [0, 1] as in the authors' code: a quarter of the error on [−1, 1]."""
@@ -45,14 +63,14 @@ class WAEMMD(WAE):
     deviations: ClassVar[Mapping[str, str]] = {
         "smaller networks": "the paper's go to 1024 channels (--family wae-conv)",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": _NETWORKS}
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.MMD}
 
     def players(self) -> Mapping[str, Mapping[str, float]]:
         row = {"rec": 1.0, "mmd": self.penalty}
         return {"encoder": row, "decoder": row}
 
     def terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
-        z = net.encoder(x).rsample()
+        z = self.code(net, x)
         return {"rec": self.rec(net, x, z), "mmd": mmd(z, self.prior(x))}
 
 
@@ -65,7 +83,7 @@ class WAEGAN(WAE):
         "smaller networks": "the paper's go to 1024 channels (--family wae-conv)",
         "λ = 1": "the paper's 10 is for its own networks and cost; chosen without a search",
     }
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {**_NETWORKS, "penalty": 10.0}}
+    presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.GAN}
 
     penalty: float = zoo.option(1.0, "λ: weight of the adversarial loss of the encoder.", zoo.at_least(0))
 
@@ -84,15 +102,16 @@ class WAEGAN(WAE):
 
     def autoencoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """The losses of encoder and decoder."""
-        z = net.encoder(x).rsample()
+        z = self.code(net, x)
         return {"rec": self.rec(net, x, z), "fool": zoo.real_loss(net.critic(z))}
 
     def critic_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """The critic's loss: label 1 for the prior, 0 for codes."""
-        return {"gan": zoo.real_loss(net.critic(self.prior(x))) + zoo.fake_loss(net.critic(net.encoder(x).rsample()))}
+        return {"gan": zoo.real_loss(net.critic(self.prior(x))) + zoo.fake_loss(net.critic(self.code(net, x)))}
 
     def optimizer(self, network: str, turn: str) -> zoo.Optimizer:
-        return zoo.Adam(lr=self.lr if turn == "autoencode" else self.lr / 2, beta1=self.beta1)
+        lr = self.lr if turn == "autoencode" else self.lr / 2
+        return zoo.Adam(lr=lr, beta1=self.beta1, schedule=self.schedule())
 
 
 def mmd(a: Tensor, b: Tensor) -> Tensor:

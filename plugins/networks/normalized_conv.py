@@ -5,26 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
 import zoo
 
+from .layers import Halve, ToUnitRange, conv, deconv, initialized
+
 Layers = list[nn.Module]
-N = TypeVar("N", bound=nn.Module)
-
-
-def conv(a: int, b: int, k: int, s: int, act: nn.Module, pad: int | None = None) -> Layers:
-    """Convolution, batch normalization, activation."""
-    return [nn.Conv2d(a, b, k, s, (k - 1) // 2 if pad is None else pad, bias=False), nn.BatchNorm2d(b), act]
-
-
-def deconv(a: int, b: int, k: int, s: int, act: nn.Module, pad: int | None = None) -> Layers:
-    """Transposed convolution that multiplies the size by s exactly if k ≥ s; batch normalization; activation."""
-    p = (k - s + 1) // 2 if pad is None else pad
-    out = 0 if pad is not None else s - k + 2 * p
-    return [nn.ConvTranspose2d(a, b, k, s, p, out, bias=False), nn.BatchNorm2d(b), act]
 
 
 def codes_critic(latent: int, *hidden: int) -> zoo.Critic:
@@ -91,7 +80,14 @@ class AlphaGANConv(DCGAN):
 
 
 class VAEGANConv(zoo.Family):
-    """VAE-GAN, authors' code: 5×5, encoder 64-128-256 and 1024, critic 32-128-192-256 (arXiv:1512.09300)."""
+    """VAE-GAN, authors' code: 5×5, encoder 64-128-256 and 1024, critic 32-128-256-256 (arXiv:1512.09300).
+
+    Below 64 pixels the middle stage of decoder and critic has 192 channels.
+    """
+
+    def middle(self, data: zoo.DataSpec) -> int:
+        """Channels of the middle stage of decoder and critic."""
+        return 256 if min(data.shape[1:]) >= 64 else 192
 
     def small(self, data: zoo.DataSpec) -> tuple[int, int]:
         """Size after three halvings."""
@@ -110,7 +106,7 @@ class VAEGANConv(zoo.Family):
 
     def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
         layers: Layers = [*project(latent, 256, *self.small(data))]
-        for a, b in ((256, 192), (192, 128), (128, 32)):
+        for a, b in itertools.pairwise((256, self.middle(data), 128, 32)):
             layers += deconv(a, b, 5, 2, nn.ReLU())
         return zoo.BodyDecoder(nn.Sequential(*layers, nn.Conv2d(32, data.shape[0], 5, 1, 2)), data.shape, likelihood)
 
@@ -129,65 +125,10 @@ class VAEGANConv(zoo.Family):
             raise zoo.UnsupportedError("it has a critic of images only")
         h, w = self.small(data)
         stages: list[tuple[nn.Module, nn.Module]] = [(nn.Conv2d(data.shape[0], 32, 5, 1, 2), nn.Identity())]
-        for a, b in ((32, 128), (128, 192), (192, 256)):
+        for a, b in itertools.pairwise((32, 128, self.middle(data), 256)):
             stages.append((nn.Conv2d(a, b, 5, 2, 2, bias=False), nn.BatchNorm2d(b)))
         head = nn.Sequential(nn.Linear(256 * h * w, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 1))
         return zoo.BodyCritic("x", zoo.ConvStack(stages, nn.ReLU(), tap, pre_norm), None, head)
-
-
-class ALIConv(zoo.Family):
-    """ALI for CIFAR-10: convolutions without padding from 32 pixels down to one (arXiv:1606.00704)."""
-
-    def trunk(self, data: zoo.DataSpec) -> Layers:
-        """Trunk of encoder and critic: (C, 32, 32) → (512, 1, 1)."""
-        if data.shape[1:] != (32, 32):
-            raise zoo.UnsupportedError("images must be 32×32 pixels")
-        plan = ((5, 1, 32), (4, 2, 64), (4, 1, 128), (4, 2, 256), (4, 1, 512), (1, 1, 512))
-        layers: Layers = []
-        channels = data.shape[0]
-        for k, s, wide in plan:
-            layers += conv(channels, wide, k, s, nn.LeakyReLU(0.1), pad=0)
-            channels = wide
-        return layers
-
-    def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
-        return initialized(zoo.BodyEncoder(nn.Sequential(*self.trunk(data)), 512, latent, posterior), 0.01)
-
-    def decoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, likelihood: Any) -> zoo.Decoder:
-        if data.shape[1:] != (32, 32):
-            raise zoo.UnsupportedError("images must be 32×32 pixels")
-        layers: Layers = [nn.Unflatten(1, (latent, 1, 1))]
-        channels = latent
-        for k, s, wide in ((4, 1, 256), (4, 2, 128), (4, 1, 64), (4, 2, 32), (5, 1, 32), (1, 1, 32)):
-            layers += deconv(channels, wide, k, s, nn.LeakyReLU(0.1), pad=0)
-            channels = wide
-        bias = zoo.PixelBias(data, 1.0 if likelihood == "bernoulli" else 0.5)
-        body = nn.Sequential(*layers, nn.Conv2d(32, data.shape[0], 1, bias=False), bias)
-        return initialized(zoo.BodyDecoder(body, data.shape, likelihood), 0.01)
-
-    def critic(
-        self,
-        data: zoo.DataSpec,
-        width: int,
-        *,
-        inputs: Any,
-        latent: int | None,
-        norm: str,
-        tap: int | None,
-        pre_norm: bool,
-    ) -> zoo.Critic:
-        trunk = nn.Sequential(nn.Dropout(0.2), *self.trunk(data)) if "x" in inputs else None
-        codes = None
-        if latent:
-            codes = nn.Sequential(*half(nn.Dropout(0.2), latent, 512), *half(nn.Dropout(0.5), 512, 512))
-        features = 512 * ((trunk is not None) + (codes is not None))
-        head = nn.Sequential(
-            *half(nn.Dropout(0.5), features, 1024),
-            *half(nn.Dropout(0.5), 1024, 1024),
-            nn.Dropout(0.5),
-            nn.Linear(1024, 1),
-        )
-        return initialized(zoo.BodyCritic(inputs, trunk, codes, head), 0.01)
 
 
 class WAEConv(zoo.Family):
@@ -195,7 +136,7 @@ class WAEConv(zoo.Family):
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         channels, h, w = data.shape
-        layers: Layers = []
+        layers: Layers = [ToUnitRange()]
         for wide in (128, 256, 512, 1024):
             # Odd sides are rounded up as by TensorFlow's padding: one more pixel below and to the right.
             layers += [nn.ZeroPad2d((1, 1 + w % 2, 1, 1 + h % 2)), *conv(channels, wide, 4, 2, nn.ReLU(), pad=0)]
@@ -213,7 +154,11 @@ class WAEConv(zoo.Family):
         ]
         for a, b in ((1024, 512), (512, 256)):
             layers += deconv(a, b, 4, 2, nn.ReLU())
-        layers += [nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(256, channels, 4)]
+        layers += [
+            nn.ZeroPad2d((2, 1, 2, 1)),
+            nn.Conv2d(256, channels, 4),
+            *([] if likelihood == "bernoulli" else [Halve()]),
+        ]
         return initialized(zoo.BodyDecoder(nn.Sequential(*layers), data.shape, likelihood), 0.01)
 
     def critic(self, data: zoo.DataSpec, width: int, *, inputs: Any, latent: int | None, **rest: Any) -> zoo.Critic:
@@ -228,23 +173,11 @@ def project(latent: int, channels: int, h: int, w: int) -> Layers:
     return [nn.Linear(latent, size, bias=False), nn.Unflatten(1, (channels, h, w)), nn.BatchNorm2d(channels), nn.ReLU()]
 
 
-def half(dropout: nn.Module, a: int, b: int) -> Layers:
-    """Dropout, linear, LeakyReLU(0.1)."""
-    return [dropout, nn.Linear(a, b), nn.LeakyReLU(0.1)]
-
-
-def initialized(network: N, std: float = 0.02) -> N:
-    """N(0, std²) weights."""
-    zoo.init_(network, std)
-    return network
-
-
 @zoo.hookimpl
 def zoo_families() -> Mapping[str, type[zoo.Family]]:
     return {
         "dcgan": DCGAN,
         "alpha-gan-conv": AlphaGANConv,
         "vaegan-conv": VAEGANConv,
-        "ali-conv": ALIConv,
         "wae-conv": WAEConv,
     }

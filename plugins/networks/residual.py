@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 import zoo
 
+from .layers import ToUnitRange
+
 
 class IntroVAEConv(zoo.Family):
     """Soft-IntroVAE for MNIST: residual blocks of 64 and 128 channels, average pooling (arXiv:2012.13253)."""
@@ -23,6 +25,7 @@ class IntroVAEConv(zoo.Family):
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         h, w = self.small(data)
         body = nn.Sequential(
+            ToUnitRange(),
             nn.Conv2d(data.shape[0], 64, 5, 1, 2, bias=False),
             nn.BatchNorm2d(64),
             nn.LeakyReLU(0.2),
@@ -46,7 +49,19 @@ class IntroVAEConv(zoo.Family):
             Residual(64, 64),
             nn.Conv2d(64, data.shape[0], 5, 1, 2),
         )
-        return zoo.BodyDecoder(body, data.shape, likelihood)
+        return zoo.BodyDecoder(body, data.shape, likelihood) if likelihood else LinearDecoder(body)
+
+
+class LinearDecoder(zoo.Decoder):
+    """Decoder without a last activation: values for the range [0, 1], in evaluation clipped to it."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, z: Tensor) -> Tensor:
+        image: Tensor = 2 * self.body(z).float() - 1
+        return image if self.training else image.clamp(-1, 1)
 
 
 class Residual(nn.Module):
@@ -54,17 +69,18 @@ class Residual(nn.Module):
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__()
-        self.wide = nn.Identity() if a == b else nn.Conv2d(a, b, 1, bias=False)
-        self.inner = nn.Sequential(
+        self.shortcut = nn.Identity() if a == b else nn.Conv2d(a, b, 1, bias=False)
+        self.branch = nn.Sequential(
             nn.Conv2d(a, b, 3, 1, 1, bias=False),
             nn.BatchNorm2d(b),
             nn.LeakyReLU(0.2),
             nn.Conv2d(b, b, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(b),
         )
-        self.norm, self.activation = nn.BatchNorm2d(b), nn.LeakyReLU(0.2)
+        self.activation = nn.LeakyReLU(0.2)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.activation(self.norm(self.inner(x) + self.wide(x)))
+        out: Tensor = self.activation(self.branch(x) + self.shortcut(x))
         return out
 
 

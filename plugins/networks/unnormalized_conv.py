@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 import zoo
 
+from .layers import Halve, ToUnitRange
+
 Layers = list[nn.Module]
 
 
@@ -17,12 +19,12 @@ class WGANGPConv(zoo.Family):
     """WGAN-GP for MNIST, authors' code: 5×5, 64-128-256 channels, no normalization (arXiv:1704.00028)."""
 
     def trunk(self, data: zoo.DataSpec) -> tuple[nn.Module, int]:
-        """Three halvings of 28 pixels."""
+        """Trunk of encoder and critic, (C, 28, 28) → 256·4·4, and its number of features."""
         if data.shape[1:] != (28, 28):
             raise zoo.UnsupportedError("images must be 28×28 pixels")
         wide = (data.shape[0], 64, 128, 256)
-        pairs = itertools.pairwise(wide)
-        return nn.Sequential(*(m for a, b in pairs for m in (nn.Conv2d(a, b, 5, 2, 2), nn.LeakyReLU(0.2)))), 256 * 16
+        stages = [m for a, b in itertools.pairwise(wide) for m in (nn.Conv2d(a, b, 5, 2, 2), nn.LeakyReLU(0.2))]
+        return nn.Sequential(ToUnitRange(), *stages), 256 * 16
 
     def encoder(self, data: zoo.DataSpec, latent: int, width: int, *, norm: str, posterior: Any) -> zoo.Encoder:
         return zoo.BodyEncoder(*self.trunk(data), latent, posterior)
@@ -39,6 +41,7 @@ class WGANGPConv(zoo.Family):
             nn.ConvTranspose2d(128, 64, 5, 2, 2, 1),
             nn.ReLU(),
             nn.ConvTranspose2d(64, data.shape[0], 5, 2, 2, 1),
+            *([] if likelihood == "bernoulli" else [Halve()]),
         )
         return zoo.BodyDecoder(body, data.shape, likelihood)
 

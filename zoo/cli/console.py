@@ -7,7 +7,7 @@ import inspect
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["make_console", "make_table", "summary_line"]
+__all__ = ["format_duration", "make_console", "make_table", "summary_line"]
 
 
 def make_console() -> Console:
@@ -28,3 +28,15 @@ def make_table(*titles: str) -> Table:
 def summary_line(thing: object) -> str:
     """The first line of an object's docstring."""
     return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def format_duration(seconds: float) -> str:
+    """A duration in the largest unit that it reaches.
+
+    >>> [format_duration(s) for s in (4.2, 90, 5400, 2.6e6)]
+    ['4.2 s', '1.5 min', '1.5 hours', '30 days']
+    """
+    for unit, size, limit in (("s", 1, 60), ("min", 60, 3600), ("hours", 3600, 172_800)):
+        if seconds < limit:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds / 86_400:,.0f} days"

@@ -14,6 +14,7 @@ from rich.table import Table
 from zoo.cli.console import make_console, make_table, summary_line
 from zoo.cli.group import plugin_failures, warn_of_failures
 from zoo.game import Turn, player_groups, term_names
+from zoo.preset import format_settings, get_presets
 from zoo.registry import Registry, registry
 from zoo.version import __version__
 
@@ -96,11 +97,14 @@ def show(model: str) -> None:
     for info in options_of(cls).values():
         options.add_row(info.flag, escape(str(info.default)), escape(info.help), escape(info.allows))
     console.print(options)
-    for name, preset in cls.presets.items():
-        console.print(f"\n[bold]--preset {escape(name)}[/bold]")
-        console.print("  " + escape(", ".join(f"{k} {str(v).lower() if v is True else v}" for k, v in preset.items())))
+    for name, preset in get_presets(cls).items():
+        console.print(f"\n[bold]--preset {escape(name)}[/bold]  {escape(preset.source)}")
+        console.print("  " + escape(format_settings(preset.settings)))
+        console.print(f"  preset {escape(name)}: {escape(preset.summary)}")
+        for what, why in preset.deviations.items():
+            console.print(f"    {escape(what)}: {escape(why)}")
     if cls.deviations:
-        console.print("\n[bold]deviations from the paper[/bold]")
+        console.print("\n[bold]deviations of the defaults from the paper[/bold]")
         for what, why in cls.deviations.items():
             console.print(f"  {escape(what)}: {escape(why)}")
 

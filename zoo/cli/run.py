@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from rich.markup import escape
 
-from zoo.cli.console import summary_line
+from zoo.cli.console import format_duration, make_console, make_table, summary_line
 from zoo.errors import UsageError, unknown_name
 from zoo.options import OptionInfo, options_of
+from zoo.preset import get_presets
 from zoo.registry import registry
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ _REQUEST = (
     click.Option(["--resume"], is_flag=True, help="Continue the run in the run folder, bit for bit."),
     click.Option(["--config"], type=_FILE, metavar="FILE", help="Read settings from a config.toml; flags override it."),
     click.Option(["--preset"], metavar="NAME", help="Use named settings, such as paper; flags override them."),
+    click.Option(
+        ["--dry-run"], is_flag=True, help="Show settings, length and estimated time; train and write nothing."
+    ),
 )
 """Parameters of ``zoo run`` that config.toml does not store."""
 _HELP = click.Option(["-h", "--help"], is_flag=True, help="Show this message and exit.")
@@ -182,6 +187,9 @@ def _given(ctx: click.Context) -> dict[str, Any]:
 
 
 def _train(model: str | None, request: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    if request["dry_run"]:
+        _show_plan(model, request, given)
+        return
     from zoo.cli.progress import reporter
     from zoo.run import train
 
@@ -197,3 +205,24 @@ def _train(model: str | None, request: Mapping[str, Any], given: Mapping[str, An
             callbacks=[report],
             **given,
         )
+
+
+def _show_plan(model: str | None, request: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    from zoo.run.dry_run import plan_run
+
+    named = {key: request[key] for key in ("config", "preset", "out", "resume")}
+    plan = plan_run(model, **named, **given)
+    settings, console = plan.settings, make_console()
+    console.print(escape(settings.to_toml().partition("\n")[2]), soft_wrap=True)
+    if request["preset"]:
+        preset = get_presets(registry().model(settings.model))[request["preset"]]
+        console.print(escape(f"preset {request['preset']}: {preset.summary}"), soft_wrap=True)
+    table = make_table()
+    shape = "×".join(map(str, plan.shape))
+    table.add_row("data", f"{settings.dataset}, {shape}, {plan.train_images:,} training images")
+    table.add_row("length", f"{plan.steps:,} steps, {plan.images:,} images, {plan.epochs:,.4g} epochs")
+    sizes = ", ".join(f"{name} {size:,}" for name, size in plan.parameters.items())
+    table.add_row("parameters", f"{sum(plan.parameters.values()):,} ({sizes})")
+    table.add_row("step", f"{plan.step_seconds * 1000:.3g} ms on {plan.device}, batch {settings.batch}")
+    table.add_row("time", f"about {format_duration(plan.seconds)}, without loading and scoring; nothing was written")
+    console.print(table)

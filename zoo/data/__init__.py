@@ -40,17 +40,19 @@ def bundled_sources() -> list[DataSource]:
     return [
         DataSource("digits", "8×8 scans of digits, bundled: no download", load_digits, (1, 8, 8), 100),
         *(
-            DataSource(name, text, partial(load_mnist_like, name, folder, 20), gray, 20)
+            DataSource(name, text, partial(load_mnist_like, name, folder, 20), gray, 20, 60_000)
             for name, folder, text in (
                 ("mnist", "MNIST", "handwritten digits, 28×28 gray"),
                 ("fashion-mnist", "FashionMNIST", "articles of clothing, 28×28 gray"),
                 ("kmnist", "KMNIST", "cursive Japanese characters, 28×28 gray"),
             )
         ),
-        DataSource("emnist", "digits and letters in 47 balanced classes, 28×28 gray", load_emnist, gray, 20),
-        DataSource("cifar10", "photographs in ten classes, 32×32 RGB", load_cifar10, color, 50),
-        DataSource("svhn", "house numbers from street views, 32×32 RGB", load_svhn, color, 50),
-        DataSource("celeba", "faces of celebrities, the middle 148 pixels at 64×64 RGB", load_celeba, (3, 64, 64), 20),
+        DataSource("emnist", "digits and letters in 47 balanced classes, 28×28 gray", load_emnist, gray, 20, 112_800),
+        DataSource("cifar10", "photographs in ten classes, 32×32 RGB", load_cifar10, color, 50, 50_000),
+        DataSource("svhn", "house numbers from street views, 32×32 RGB", load_svhn, color, 50, 73_257),
+        DataSource(
+            "celeba", "faces of celebrities, the middle 148 pixels at 64×64 RGB", load_celeba, (3, 64, 64), 20, 162_770
+        ),
     ]
 
 

@@ -186,6 +186,7 @@ class DataSource:
         load: Called with the options; returns the data set, or raises `ZooError` with the remedy.
         shape: (C, H, W) with default options, or None where it is known only after loading.
         epochs: The default number of epochs.
+        train_images: Number of training images, or None where it is known only after loading.
     """
 
     name: str
@@ -193,3 +194,4 @@ class DataSource:
     load: Callable[[DataOptions], Dataset]
     shape: tuple[int, int, int] | None = None
     epochs: int = 20
+    train_images: int | None = None

@@ -181,6 +181,7 @@ class UpsampledConv2d(nn.ConvTranspose2d):
             kernel = 2 / 3 * (F.pad(kernel, (0, 0, 1, 0)) + F.pad(kernel, (0, 0, 0, 1)))
         if self.stride[1] == 2:
             kernel = 2 / 3 * (F.pad(kernel, (1, 0)) + F.pad(kernel, (0, 1)))
+        assert isinstance(self.padding, tuple)  # transposed convolutions have no named padding
         return F.conv_transpose2d(x, kernel, self.bias, self.stride, self.padding, self.output_padding)
 
 

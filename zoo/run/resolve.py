@@ -12,6 +12,7 @@ import attrs
 from zoo import options
 from zoo.data import absolute_name
 from zoo.errors import UsageError, unknown_name
+from zoo.preset import get_presets
 from zoo.registry import registry
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings, differences
@@ -88,12 +89,12 @@ def _preset(model: str | None, name: str, config: object, given: Mapping[str, An
         raise UsageError(f"preset: {name!r} is not allowed together with a config file, which has every setting")
     if model is None:
         raise UsageError("model: name one, as in zoo run bigan --preset paper; zoo list models shows all")
-    presets = registry().model(model).presets
+    presets = get_presets(registry().model(model))
     if name not in presets:
         raise unknown_name(f"preset of {model}", name, presets)
     amount = {"epochs", "images"}
     left_out = amount if amount & set(given) else set()
-    return {k: v for k, v in presets[name].items() if k not in left_out}
+    return {k: v for k, v in presets[name].settings.items() if k not in left_out}
 
 
 def _update(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:

@@ -13,7 +13,7 @@ from zoo import options
 from zoo.callbacks import Callback, CallbackList
 from zoo.data import DataOptions, Dataset, load_dataset
 from zoo.engine import MIN_SPEEDUP, BatchStream, Engine, Ranks, bf16_speedup
-from zoo.errors import Interrupted, UsageError, ZooError
+from zoo.errors import Interrupted, ZooError
 from zoo.evaluation import EvaluationSettings
 from zoo.interfaces import Networks, Objective
 from zoo.registry import registry
@@ -21,6 +21,7 @@ from zoo.run import scoring
 from zoo.run.identity import describe_run, is_checkpoint_of_0_1_0, refuse_other_run
 from zoo.run.image_grids import draw_curves, draw_images
 from zoo.run.interrupts import Interrupts
+from zoo.run.length import count_steps
 from zoo.run.resolve import resolve
 from zoo.run.result import build_result
 from zoo.run.run_folder import RunFolder
@@ -129,7 +130,7 @@ def _run(
         compile=settings.compile,
         graphs=settings.graphs,
     )
-    steps = engine.steps = _steps(settings, engine)
+    steps = engine.steps = count_steps(settings, stream.per_epoch, engine.batches_per_step)
     trained = wrap_trained(objective, networks, data.spec)
     # The folder is created after all checks, and after every process has looked for a finished run.
     ranks.broadcast(True, device)
@@ -138,7 +139,9 @@ def _run(
         if ranks.is_main:
             refuse_other_run(folder, settings, data)
         if resumable and is_checkpoint_of_0_1_0(folder.checkpoint_facts()):
-            steps = engine.steps = _steps(settings, engine, round_each_epoch=True)
+            steps = engine.steps = count_steps(
+                settings, stream.per_epoch, engine.batches_per_step, round_each_epoch=True
+            )
         if ranks.broadcast(folder.finished and folder.model.is_file(), device):
             callback.note(f"{folder.path} is finished already; nothing to do")
             tensors, _ = folder.load_model()
@@ -198,18 +201,3 @@ def _choose_precision(
     chosen: Literal["bf16", "fp32"] = "bf16" if pays else "fp32"
     callback.note(f"precision: {chosen}; steps are {ratio:.2f} times as fast in bf16 as in fp32")
     return attrs.evolve(settings, precision=chosen)
-
-
-def _steps(settings: RunSettings, engine: Engine, *, round_each_epoch: bool = False) -> int:
-    # zoo 0.1.0 rounded each epoch down to whole steps; its runs are resumed to the length that they began with.
-    if settings.images is not None:
-        return max(1, settings.images // engine.images_per_step)
-    if round_each_epoch:
-        return engine.stream.per_epoch // engine.batches_per_step * (settings.epochs or 0)
-    batches = engine.stream.per_epoch * (settings.epochs or 0)
-    if settings.epochs and batches < engine.batches_per_step:
-        raise UsageError(
-            f"batch: {settings.batch} is not allowed; {settings.model} draws {engine.batches_per_step} batches per "
-            f"step, and {settings.epochs} epochs have {batches}; use a smaller batch or more epochs"
-        )
-    return batches // engine.batches_per_step
