@@ -89,7 +89,7 @@ def test_iwae_and_burdas_vae():
         assert size(net.encoder) == weights(784, 200, 200) + 2 * weights(200, 50)
         assert size(net.decoder) == weights(50, 200, 200, 784)
         # nnet.py:28: uniform within √(6/(in + out)).
-        largest = float(net.encoder.body[2].weight.abs().max())
+        largest = float(net.encoder.body[2].weight.detach().abs().max())
         assert 0.99 * math.sqrt(6 / 984) < largest <= math.sqrt(6 / 984)
         # iwae.py:107-108: the output bias is the log-odds of the mean image.
         with torch.no_grad():
