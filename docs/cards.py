@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.game import player_groups, term_names
 from zoo.interfaces import Objective
-from zoo.options import options_of
+from zoo.options import get_options
 from zoo.preset import format_settings, get_presets
 from zoo.registry import registry
 
@@ -78,7 +78,7 @@ def card(name: str, model: type[Objective]) -> str:
         parts.append("Measured:\n\n" + "\n".join(f"- {line}" for line in lines))
     parts.append("Known failures:\n\n" + "\n".join(f"- {text}" for text in notes["failures"]))
     lines = ["| option | default | what | allowed |", "|---|---|---|---|"]
-    for info in options_of(model).values():
+    for info in get_options(model).values():
         what = info.help.replace("|", "\\|")
         lines.append(f"| `{info.flag}` | {info.default} | {what} | {info.allows} |")
     parts.append("\n".join(lines))

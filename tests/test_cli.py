@@ -20,8 +20,8 @@ from rich.console import Console
 
 import zoo
 from zoo.cli.main import cli as group
-from zoo.cli.progress import PlainReporter, RichReporter, score_table
-from zoo.options import options_of
+from zoo.cli.progress import LiveProgress, PlainProgress, score_table
+from zoo.options import get_options
 from zoo.registry import registry
 from zoo.run import RunSettings
 from zoo.run.run_folder import RunFolder
@@ -311,7 +311,7 @@ def test_terminal(tmp_path):
     """On a terminal of 80 columns: a bar with epoch and speed, the terms under it, and the table in the end."""
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=80, highlight=False, legacy_windows=False)
-    with RichReporter(console) as report:
+    with LiveProgress(console) as report:
         report._bar.refresh()
         zoo.train("vae", out=tmp_path / "run", epochs=1, callbacks=[report], **SMALL)
     text = shown.getvalue()
@@ -332,7 +332,7 @@ def test_terminal_is_given_back(tmp_path):
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=80)
 
-    class Failing(RichReporter):
+    class Failing(LiveProgress):
         def step_logged(self, *logged):
             super().step_logged(*logged)
             raise zoo.ZooError("failed")
@@ -367,7 +367,7 @@ def test_table_of_scores():
 def test_lines_in_a_log_are_few(tmp_path):
     """A CI log gets a line every ten seconds and the last one, not one a step."""
     out = io.StringIO()
-    report = PlainReporter(Console(file=out, width=80))
+    report = PlainProgress(Console(file=out, width=80))
     report.started(RunSettings(model="vae", epochs=1).to_table(), tmp_path, 1000, 0)
     for images in range(10, 1001, 10):
         report.step_logged(images // 10, images, images / 1000, {"nll": 1.0}, {})
@@ -532,7 +532,7 @@ def test_every_command_has_help(cli, name):
 def test_run_help_shows_every_setting(cli):
     """Each setting of a run is a flag with its help, also before a model is named."""
     shown = " ".join(cli("run", "--help").out.split())
-    for info in options_of(RunSettings).values():
+    for info in get_options(RunSettings).values():
         assert re.search(rf"{info.flag}\b", shown), info.flag
         assert " ".join(info.help.split())[:30] in shown.replace("- ", "-")
     for flag in ("--out", "--resume", "--config"):
@@ -544,7 +544,7 @@ def test_run_help_shows_every_option_of_each_model(cli):
     for name, entry in registry().models.items():
         shown = cli("run", name, "--help").out
         assert 0 < shown.index("Settings of the run:") < shown.index(f"Options of {name}:")
-        for info in options_of(entry.value).values():
+        for info in get_options(entry.value).values():
             assert re.search(rf"^ +{info.flag}\b", shown, re.M), f"{name}: {info.flag}"
 
 
@@ -592,7 +592,7 @@ def test_show(cli):
     assert rows["encoder"] == ["1", "1", "·", "·"]
     assert rows["decoder"] == ["·", "0.01", "1", "·"]
     assert rows["critic"] == ["·", "·", "·", "1"]
-    for info in options_of(registry().model("vaegan")).values():
+    for info in get_options(registry().model("vaegan")).values():
         assert re.search(rf"^{info.flag} ", done.out, re.M)
 
 

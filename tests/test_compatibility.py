@@ -268,13 +268,13 @@ def test_a_config_repeats_its_run(model: str, tmp_path: Path) -> None:
     zoo.train(config=tmp_path / "config.toml", out=tmp_path / "run")
     found = RunFolder(tmp_path / "run")
     assert "lr_schedule" in found.config.read_text()
-    assert set(found.settings().options) == set(options.options_of(registry().model(model)))
+    assert set(found.settings().options) == set(options.get_options(registry().model(model)))
     assert set(found.settings().options) >= set(RENAMED_OPTIONS.get(model, {}).values())
 
 
 def test_renamed_and_unused_options_belong_to_the_models() -> None:
     for model, names in RENAMED_OPTIONS.items():
-        known = options.options_of(registry().model(model))
+        known = options.get_options(registry().model(model))
         assert set(names.values()) <= set(known), model
         assert not set(names) & set(known), model
     for model, values in UNUSED_OPTIONS.items():
@@ -399,7 +399,7 @@ def test_the_leaderboard_reads_a_result(model: str, tmp_path: Path) -> None:
     (cell,) = row.runs
     assert (cell.headline, cell.score, cell.command) == ("FD-classifier-v1", SCORES["FD-classifier"], after)
     assert cell.fingerprint == Protocol.from_dict(PROTOCOL).fingerprint
-    assert set(cell.options) <= set(options.options_of(registry().model(model)))  # today's models have more
+    assert set(cell.options) <= set(options.get_options(registry().model(model)))  # today's models have more
     assert cell.options.get("beta1") == (0.0 if model == "vae-wgan-gp" else table(model)["options"]["beta1"])
     assert "FD-classifier-v1" in to_markdown(board)
 

@@ -149,21 +149,21 @@ def test_a_good_model_passes_every_check():
 @pytest.mark.parametrize(
     ("model", "check", "message"),
     [
-        (UntrainedEncoder, "game", "'encoder' plays in no turn"),
+        (UntrainedEncoder, "game", "'encoder' is a player of no turn"),
         (EncoderWithoutGradient, "gradients", "encoder"),
         (MissingTerm, "game", "no term 'recc'"),
-        (NotScalar, "game", "no scalar"),
+        (NotScalar, "game", "not a scalar"),
         (Infinite, "game", "'rec' is inf"),
-        (MovesByItself, "gradients", "moved decoder"),
+        (MovesByItself, "gradients", "changed decoder"),
         (OwnRandomness, "repeatable", "differ"),
         (HiddenState, "resume", "differs"),
         (ReadsBack, "sync", "reads a value back"),
-        (ReadsBack, "capture", "decides in Python"),
-        (HiddenState, "capture", "Python once computed"),
+        (ReadsBack, "capture", "branches in Python"),
+        (HiddenState, "capture", "computed once in Python"),
         (Loud, "abilities", "outside"),
         (WrongSize, "abilities", "not (5, 1, 16, 16)"),
         (NoHelp, "options", "beta has no help"),
-        (StandsStill, "learns", "teach it nothing"),
+        (StandsStill, "learns", "do not improve the model"),
     ],
 )
 def test_each_check_finds_what_it_is_for(model, check, message):

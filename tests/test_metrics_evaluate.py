@@ -353,7 +353,7 @@ def test_eval_scores_anyones_images_under_the_same_protocol(
 def test_eval_refuses_what_it_cannot_score(cli: Command, runs: Path, tmp_path: Path) -> None:
     images = ("eval", "--images", tmp_path)
     cli("eval").refused(2, "either a run folder, or --images")
-    cli(*images).refused(2, "goes with --images")
+    cli(*images).refused(2, "must be given with --images")
     cli("eval", runs / "vae", "--dataset", "digits").refused(2, "a run knows its own")
     cli(*images, "--dataset", "digits").refused(2, "holds no images")
     cli("eval", runs / "vae", "--extractor", "clasifier").refused(2, "Did you mean 'classifier'?")

@@ -74,5 +74,5 @@ def test_a_folder_that_is_there_is_left_alone(capsys, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("precious")
     assert new("other", "--out", str(tmp_path / "mine")) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["file"]

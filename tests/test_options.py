@@ -18,9 +18,9 @@ from zoo.options import (
     between,
     build,
     frozen,
+    get_options,
     option,
     option_values,
-    options_of,
 )
 
 
@@ -116,11 +116,11 @@ def test_whole_numbers_are_taken_for_floats_and_become_floats() -> None:
 
 
 def test_a_subclass_inherits_options_and_may_give_one_another_default_help_and_check() -> None:
-    assert set(options_of(Child)) == {*options_of(Base), "share", "stages"}
+    assert set(get_options(Child)) == {*get_options(Base), "share", "stages"}
     assert Base().lr == 2e-4
     assert Child().lr == 1e-3
-    assert options_of(Child)["lr"].help == "Learning rate of the child."
-    assert options_of(Base)["lr"].help == "Learning rate."
+    assert get_options(Child)["lr"].help == "Learning rate of the child."
+    assert get_options(Base)["lr"].help == "Learning rate."
     assert Base(lr=5.0).lr == 5.0, "the child's check must not reach the parent"
     assert Child(latent=3).latent == 3
     with pytest.raises(UsageError, match="latent: 0"):
@@ -132,13 +132,13 @@ def test_the_parents_options_are_not_handed_to_a_child_whose_own_were_asked_for_
     class Parent:
         one: int = option(1, "One.")
 
-    assert set(options_of(Parent)) == {"one"}
+    assert set(get_options(Parent)) == {"one"}
 
     @frozen
     class Late(Parent):
         two: int = option(2, "Two.")
 
-    assert set(options_of(Late)) == {"one", "two"}
+    assert set(get_options(Late)) == {"one", "two"}
 
 
 def test_what_the_command_line_needs_to_know_of_an_option() -> None:
@@ -147,7 +147,7 @@ def test_what_the_command_line_needs_to_know_of_an_option() -> None:
         n_critic: Literal[1, 5] = option(5, "Critic steps.")
         clip: float | None = option(None, "Clip.", above(0), at_least(0.5))
 
-    info = options_of(Model)
+    info = get_options(Model)
     assert list(info) == ["n_critic", "clip"], "in the order of declaration"
     n, clip = info.values()
     assert (n.flag, n.kind, n.choices, n.default, n.optional) == ("--n-critic", int, (1, 5), 5, False)
@@ -183,7 +183,7 @@ def test_an_annotation_that_no_flag_can_express_is_the_authors_error(hint: objec
 
     cls = frozen(types.new_class("Odd", (), {}, body))
     with pytest.raises(TypeError, match="option thing"):
-        options_of(cls)
+        get_options(cls)
 
 
 AWKWARD = {
@@ -205,7 +205,7 @@ def test_settings_survive_toml_exactly(values: dict[str, object]) -> None:
     read = tomllib.loads(tomli_w.dumps({"options": option_values(made)}))["options"]
     again = build(Child, read)
     assert again == made
-    for name in options_of(Child):
+    for name in get_options(Child):
         assert type(getattr(again, name)) is type(getattr(made, name))
 
 
@@ -221,7 +221,7 @@ def test_fields_that_are_no_options_are_neither_settings_nor_flags() -> None:
         latent: int = option(2, "Dimensions.")
         model: str = ""
 
-    assert set(options_of(Mixed)) == set(option_values(Mixed(model="vae"))) == {"latent"}
+    assert set(get_options(Mixed)) == set(option_values(Mixed(model="vae"))) == {"latent"}
     with pytest.raises(UsageError, match="unknown option of Mixed 'model'"):
         build(Mixed, {"model": "vae"})
 
@@ -233,5 +233,5 @@ def test_an_unknown_option_is_named_with_the_nearest_and_all_that_there_are(type
     text = str(caught.value)
     assert f"unknown option of Child {typed!r}." in text
     assert (f"Did you mean {meant!r}?" in text) if meant else ("Did you mean" not in text)
-    for name in options_of(Child):
+    for name in get_options(Child):
         assert name in text

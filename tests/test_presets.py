@@ -28,7 +28,7 @@ def spec(*shape: int) -> DataSpec:
 def parts(model: str, preset: str = "paper") -> tuple[zoo.Generator, RunSettings]:
     cls = registry().model(model)
     given = get_presets(cls)[preset].settings
-    run = {k: v for k, v in given.items() if k in options.options_of(RunSettings)}
+    run = {k: v for k, v in given.items() if k in options.get_options(RunSettings)}
     return options.build(cls, {k: v for k, v in given.items() if k not in run}), RunSettings(model=model, **run)
 
 

@@ -331,7 +331,7 @@ def test_a_name_that_could_not_stand_in_a_path_a_page_or_a_command_is_refused(pl
     failure = _one_failure(found)
     assert (
         failure.reason
-        == f"model {name!r}: a name has letters, digits, '-' and '_' only, and begins with a letter or digit"
+        == f"model {name!r}: the name must consist of letters, digits, '-' and '_', and begin with a letter or digit"
     )
     assert "even" in found.models
     assert name not in found.models

@@ -1,7 +1,7 @@
-"""zoo: the reference model zoo for networks that join variational autoencoders to adversarial training.
+"""Reference implementations of models that combine variational autoencoders and adversarial training.
 
-Every public name lives here; a plugin needs no other import. Which names there are, ``__init__.pyi`` says. They are
-loaded on first use, so that ``import zoo`` does not import torch.
+This module has all public names; plugins need no other import. ``__init__.pyi`` lists them. They are loaded on first
+use, so that ``import zoo`` does not import torch.
 
 >>> import zoo
 >>> zoo.__version__.count(".")

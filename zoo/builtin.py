@@ -1,4 +1,4 @@
-"""What the core itself registers, through the hooks that every plugin uses: data sets, extractors, default networks."""
+"""Hooks of the core itself: built-in data sets, feature extractors, metrics and families of networks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__: list[str] = []
 
 @hookimpl
 def zoo_datasets() -> Iterable[DataSource]:
-    """Torchvision's sets, scikit-learn's digits and CelebA."""
+    """The data sets of torchvision, the digits of scikit-learn, and CelebA."""
     return bundled_sources()
 
 

@@ -1,4 +1,4 @@
-"""Errors for users: one line, and the exit status of the command line."""
+"""Errors that are reported to users as one line, with the exit status of the command line."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class UsageError(ZooError):
 
 
 class UnsupportedError(UsageError):
-    """A family of networks has none for these images, or no such network; says what it has.
+    """A family of networks does not support an image size or a kind of network; the message says what it supports.
 
-    Whoever built them by the family's name adds that name and the images' shape.
+    :func:`zoo.encoder`, :func:`zoo.decoder` and :func:`zoo.critic` add the name of the family and the image shape.
     """
 
 
@@ -58,7 +58,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that is not registered, with the nearest one that is.
+    """Error for an unknown name, with the closest known one.
+
+    Args:
+        kind: Kind of the named object, such as ``model``.
+        name: The unknown name.
+        known: All known names.
 
     >>> print(unknown_name("model", "vagan", ["vae", "vaegan"]))
     unknown model 'vagan'. Did you mean 'vaegan'? Available: vae, vaegan.

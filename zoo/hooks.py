@@ -1,4 +1,4 @@
-"""The hooks that a plugin may implement. A plugin is a module with these and one entry point in group ``zoo``."""
+"""Hooks of plugins. A plugin is a module that implements some of them, declared by an entry point in group ``zoo``."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ hookimpl = pluggy.HookimplMarker("zoo")
 
 @hookspec
 def zoo_models() -> Mapping[str, type[Objective]]:  # type: ignore[empty-body]
-    """Models by the name under which ``zoo run NAME`` finds them."""
+    """Models for ``zoo run NAME``, by name."""
 
 
 @hookspec
 def zoo_datasets() -> Iterable[DataSource]:  # type: ignore[empty-body]
-    """Data sets that ``--dataset NAME`` can name."""
+    """Data sets for ``--dataset NAME``."""
 
 
 @hookspec
 def zoo_extractors() -> Mapping[str, type[Extractor]]:  # type: ignore[empty-body]
-    """Feature extractors that ``--extractor NAME`` can name, built without arguments when first used."""
+    """Feature extractors for ``--extractor NAME``, by name; instantiated without arguments on first use."""
 
 
 @hookspec
 def zoo_families() -> Mapping[str, type[Family]]:  # type: ignore[empty-body]
-    """Families of networks that ``--family NAME`` can name, built without arguments when used."""
+    """Families of networks for ``--family NAME``, by name; instantiated without arguments when used."""
 
 
 @hookspec
@@ -54,7 +54,7 @@ def zoo_metrics() -> Mapping[str, type[Metric]]:  # type: ignore[empty-body]
 
 @hookspec
 def zoo_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]
-    """Commands of the program ``zoo``, by their own names; a built-in command cannot be replaced.
+    """Additional commands of ``zoo``. Built-in commands cannot be replaced.
 
     ``zoo --help`` imports the plugin's module, so import torch and other large libraries inside the command.
     """

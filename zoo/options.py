@@ -1,4 +1,4 @@
-"""Options: an attrs field with a help text and a check becomes a validated setting, a flag and a TOML entry.
+"""Options of models: attrs fields with a help text and checks, which become flags and TOML entries.
 
 >>> @frozen
 ... class Model:
@@ -32,9 +32,9 @@ __all__ = [
     "between",
     "build",
     "frozen",
+    "get_options",
     "option",
     "option_values",
-    "options_of",
     "registered",
     "set_registered_names",
 ]
@@ -44,26 +44,35 @@ _KEY = "zoo.option"
 
 @attrs.frozen
 class Check:
-    """A predicate on a value, and the words for what it allows."""
+    """A constraint on the value of an option.
+
+    Args:
+        allows: Description of the allowed values, such as ``at least 1``.
+        test: Whether a value is allowed.
+        names: For checks of registered names: their kind, such as ``family``, and a function that returns them.
+    """
 
     allows: str
     test: Callable[[Any], bool]
     names: tuple[str, Callable[[], Iterable[str]]] | None = None
-    """Where names of registered things are allowed: what they name, and the names."""
 
 
 _registered_names: dict[str, Callable[[], Iterable[str]]] = {}
 
 
 def set_registered_names(kind: str, names: Callable[[], Iterable[str]]) -> None:
-    """Let :func:`registered` look up the names of a kind. The registry calls it; options know no registry."""
+    """Set the names that :func:`registered` allows for a kind; called by the registry."""
     _registered_names[kind] = names
 
 
 def registered(kind: str, kinds: str) -> Check:
-    """Allows the registered names of a kind (``"family", "families"``), looked up when a value is checked.
+    """Allow the registered names of a kind, looked up when a value is checked.
 
-    Allows every name while no registry is loaded; building the networks then reports an unknown one.
+    Every name is allowed until the registry is loaded; building the networks then reports an unknown one.
+
+    Args:
+        kind: Kind of the names, such as ``family``.
+        kinds: Its plural, as in ``zoo list families``.
     """
 
     def names() -> Iterable[str]:
@@ -76,22 +85,22 @@ def registered(kind: str, kinds: str) -> Check:
 
 
 def at_least(low: float) -> Check:
-    """Allows values ≥ ``low``."""
+    """Allow values ≥ ``low``."""
     return Check(f"at least {low:g}", lambda v: v >= low)
 
 
 def above(low: float) -> Check:
-    """Allows values > ``low``."""
+    """Allow values > ``low``."""
     return Check(f"above {low:g}", lambda v: v > low)
 
 
 def below(high: float) -> Check:
-    """Allows values < ``high``."""
+    """Allow values < ``high``."""
     return Check(f"below {high:g}", lambda v: v < high)
 
 
 def between(low: float, high: float, inclusive: Literal["both", "left"] = "both") -> Check:
-    """Allows ``low`` ≤ value ≤ ``high``; with ``inclusive="left"``, ``low`` ≤ value < ``high``."""
+    """Allow ``low`` ≤ value ≤ ``high``; with ``inclusive="left"``, ``low`` ≤ value < ``high``."""
     if inclusive == "left":
         return Check(f"at least {low:g} and below {high:g}", lambda v: low <= v < high)
     return Check(f"between {low:.10g} and {high:.10g}", lambda v: low <= v <= high)
@@ -99,7 +108,17 @@ def between(low: float, high: float, inclusive: Literal["both", "left"] = "both"
 
 @attrs.frozen
 class OptionInfo:
-    """What the command line, the docs and the settings file need to know of one option."""
+    """Description of an option, for the command line, the docs and settings files.
+
+    Args:
+        name: Name of the field.
+        kind: ``int``, ``float``, ``bool`` or ``str``.
+        default: Default value.
+        help: Help text.
+        choices: Allowed values of a ``Literal``.
+        optional: Whether None is allowed.
+        checks: Constraints on the value.
+    """
 
     name: str
     kind: type
@@ -111,18 +130,22 @@ class OptionInfo:
 
     @property
     def flag(self) -> str:
-        """The flag of ``zoo run``: ``--latent``."""
+        """Flag of ``zoo run``, such as ``--latent``."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def allows(self) -> str:
-        """What values are allowed, in words; empty when any value of the type is."""
+        """Description of the allowed values; empty if all values of the type are allowed."""
         if self.choices:
             return "one of " + ", ".join(str(c) for c in self.choices)
         return " and ".join(c.allows for c in self.checks)
 
     def validate(self, value: Any) -> Any:
-        """Return ``value`` as this option's type, or raise a :class:`UsageError` that says what is allowed."""
+        """Check a value and convert it to the type of the option.
+
+        Raises:
+            UsageError: If the value is not allowed.
+        """
         if value is None and self.optional:
             return None
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -143,16 +166,20 @@ class OptionInfo:
 
 
 def option(default: Any, help: str, *checks: Check) -> Any:
-    """A field of a model's settings: its default, one line of help, and what values it allows.
+    """Field of a model's settings.
 
-    The annotation gives the type: ``int``, ``float``, ``bool``, ``str``, ``Literal[...]`` for choices, or one of
-    them ``| None``.
+    Its annotation is ``int``, ``float``, ``bool``, ``str`` or ``Literal[...]``, or one of these ``| None``.
+
+    Args:
+        default: Default value.
+        help: Help text, one sentence.
+        *checks: Constraints on the value, such as :func:`zoo.at_least`.
     """
     return attrs.field(default=default, kw_only=True, metadata={_KEY: (help, checks)}, validator=_validate_field)
 
 
 def _validate_field(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    checked = options_of(type(instance))[attribute.name].validate(value)
+    checked = get_options(type(instance))[attribute.name].validate(value)
     if checked is not value:
         object.__setattr__(instance, attribute.name, checked)
 
@@ -166,8 +193,8 @@ else:
         return attrs.frozen(cls, kw_only=True, slots=False)
 
 
-def options_of(cls: type) -> Mapping[str, OptionInfo]:
-    """The options of a settings class, in the order of declaration."""
+def get_options(cls: type) -> Mapping[str, OptionInfo]:
+    """Options of a settings class by name, in the order of declaration."""
     cached = cls.__dict__.get("_zoo_options")
     if cached is not None:
         return typing.cast("Mapping[str, OptionInfo]", cached)
@@ -187,30 +214,34 @@ def _info(name: str, hint: Any, default: Any, text: str, checks: tuple[Check, ..
         inner = [a for a in get_args(hint) if a is not type(None)]
         optional = len(inner) < len(get_args(hint))
         if len(inner) != 1:
-            raise TypeError(f"option {name}: one type, optionally None, is possible, not {hint}")
+            raise TypeError(f"option {name}: {hint} is not allowed; must be one type, optionally `| None`")
         hint = inner[0]
     choices: tuple[Any, ...] = ()
     if get_origin(hint) is Literal:
         choices = get_args(hint)
         hint = type(choices[0])
     if hint not in (int, float, bool, str):
-        raise TypeError(f"option {name}: int, float, bool, str or Literal is possible, not {hint}")
+        raise TypeError(f"option {name}: {hint} is not allowed; must be int, float, bool, str or Literal")
     return OptionInfo(name, hint, default, text, choices, optional, checks)
 
 
 def option_values(instance: Any) -> dict[str, Any]:
-    """Every option's value by name, as TOML can hold it; an option that is None is left out."""
-    values = {name: getattr(instance, name) for name in options_of(type(instance))}
+    """Values of all options by name, except None, which TOML does not have."""
+    values = {name: getattr(instance, name) for name in get_options(type(instance))}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def build(cls: type, values: Mapping[str, Any]) -> Any:
-    """Make an instance of ``cls`` from settings by name.
+    """Create an instance of a settings class.
+
+    Args:
+        cls: The class.
+        values: Values of options by name.
 
     Raises:
-        UsageError: for a name that is no option of ``cls``, and for a value that is not allowed.
+        UsageError: If a name is not an option of ``cls``, or a value is not allowed.
     """
-    known = options_of(cls)
+    known = get_options(cls)
     for name in values:
         if name not in known:
             raise unknown_name(f"option of {cls.__name__}", name, known)

@@ -1,4 +1,4 @@
-"""The registry: every model, data set and extractor that an installed plugin announces, and who announced it."""
+"""Registry of the models, data sets, extractors, families and metrics of all installed plugins."""
 
 from __future__ import annotations
 
@@ -30,7 +30,13 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Plugin:
-    """A loaded entry point and the package that brought it."""
+    """A loaded entry point.
+
+    Args:
+        name: Name of the entry point.
+        package: Name of its distribution.
+        version: Version of its distribution.
+    """
 
     name: str
     package: str
@@ -39,7 +45,7 @@ class Plugin:
 
 @attrs.frozen
 class FailedPlugin:
-    """A plugin, or one thing that it announced, which could not be taken in, and why."""
+    """A plugin, or an object registered by it, that could not be loaded, and the reason."""
 
     plugin: str
     package: str
@@ -51,7 +57,7 @@ class FailedPlugin:
 
 @attrs.frozen
 class Registered(Generic[T]):
-    """A named thing and the plugin that announced it."""
+    """A registered object and its plugin."""
 
     name: str
     value: T
@@ -59,7 +65,7 @@ class Registered(Generic[T]):
 
 
 class PluginLoader(abc.ABC):
-    """Loads plugins and calls their hooks. A plugin that fails is recorded in ``failures``; the others still load."""
+    """Loads plugins and calls their hooks. Plugins that fail are recorded in ``failures``; the others still load."""
 
     def __init__(self) -> None:
         self.plugins: list[Plugin] = []
@@ -68,7 +74,7 @@ class PluginLoader(abc.ABC):
         self._manager.add_hookspecs(hooks)
 
     def load(self, entry: importlib.metadata.EntryPoint) -> None:
-        """Import the module of an entry point and add it."""
+        """Import the module of an entry point and register it."""
         package = entry.dist.name if entry.dist else "unknown package"
         plugin = Plugin(entry.name, package, entry.dist.version if entry.dist else "unknown")
         try:
@@ -79,7 +85,7 @@ class PluginLoader(abc.ABC):
         self.add(module, plugin)
 
     def add(self, module: object, plugin: Plugin) -> None:
-        """Register what the hooks of one module return."""
+        """Register the objects that the hooks of a module return."""
         try:
             if self._manager.register(module, name=plugin.name) is None:
                 raise ValueError("the name is blocked")
@@ -91,12 +97,12 @@ class PluginLoader(abc.ABC):
 
     @abc.abstractmethod
     def _collect(self, module: object, plugin: Plugin) -> None:
-        """Call the hooks of ``module`` and store what they return."""
+        """Call the hooks of ``module`` and store their results."""
 
-    def _announced(
+    def _call_hook(
         self, module: object, plugin: Plugin, hook: str, unpack: Callable[[Any], list[tuple[str, Any]]]
     ) -> list[tuple[str, Any]]:
-        # One plugin at a time, so that an exception has a culprit and the other plugins still count.
+        # One plugin at a time, to attribute exceptions to it and keep the results of the others.
         others = [p for p in self._manager.get_plugins() if p is not module]
         caller = self._manager.subset_hook_caller(hook, others)
         try:
@@ -116,10 +122,10 @@ class PluginLoader(abc.ABC):
     ) -> None:
         try:
             problem = check(name, value)
-        except Exception as error:  # a model's own ``problem`` is a third party's code too
+        except Exception as error:  # problem() may be third-party code
             problem = _reason(error)
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-            problem = "a name has letters, digits, '-' and '_' only, and begins with a letter or digit"
+            problem = "the name must consist of letters, digits, '-' and '_', and begin with a letter or digit"
         elif name in table:
             problem = f"the name is taken by plugin {table[name].plugin.name!r} ({table[name].plugin.package})"
         if problem:
@@ -129,7 +135,11 @@ class PluginLoader(abc.ABC):
 
 
 class Registry(PluginLoader):
-    """The models, data sets, extractors and families of all installed plugins."""
+    """Models, data sets, extractors, families and metrics of all installed plugins, by name.
+
+    Args:
+        entry_points: Entry points to load; those of group ``zoo`` by default.
+    """
 
     def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
         super().__init__()
@@ -138,61 +148,77 @@ class Registry(PluginLoader):
         self.extractors: dict[str, Registered[type[Extractor]]] = {}
         self.families: dict[str, Registered[type[Family]]] = {}
         self._modules: list[tuple[object, Plugin]] = []
-        # By name, not by an entry point: a checkout whose metadata are older than its code still has its core.
+        # Not an entry point: a checkout whose metadata are older than its code still has its core.
         self.add(importlib.import_module("zoo.builtin"), Plugin("core", "latent-zoo", _version("latent-zoo")))
         found = importlib.metadata.entry_points(group=hooks.GROUP) if entry_points is None else entry_points
-        # Bundled models first, so that a third-party plugin cannot take over the name of one.
+        # Bundled plugins first, so that a third-party plugin cannot take their names.
         for entry in sorted(found, key=lambda e: (not is_bundled(e), e.name)):
             self.load(entry)
 
     def _collect(self, module: object, plugin: Plugin) -> None:
         self._modules.append((module, plugin))
-        for name, model in self._announced(module, plugin, "zoo_models", _pairs):
+        for name, model in self._call_hook(module, plugin, "zoo_models", _pairs):
             self._put(self.models, "model", name, model, plugin, _check_model)
-        for name, source in self._announced(module, plugin, "zoo_datasets", named):
+        for name, source in self._call_hook(module, plugin, "zoo_datasets", named):
             self._put(self.datasets, "data set", name, source, plugin, _check_source)
-        for name, extractor in self._announced(module, plugin, "zoo_extractors", _pairs):
+        for name, extractor in self._call_hook(module, plugin, "zoo_extractors", _pairs):
             self._put(self.extractors, "extractor", name, extractor, plugin, _check_extractor)
-        for name, family in self._announced(module, plugin, "zoo_families", _pairs):
+        for name, family in self._call_hook(module, plugin, "zoo_families", _pairs):
             self._put(self.families, "family", name, family, plugin, _check_family)
 
     @functools.cached_property
     def metrics(self) -> dict[str, Registered[type[Metric]]]:
-        """The metrics by name, collected on first use: their modules import torchmetrics."""
+        """Metrics by name, collected on first use because their modules import torchmetrics."""
         found: dict[str, Registered[type[Metric]]] = {}
         for module, plugin in self._modules:
-            for name, metric in self._announced(module, plugin, "zoo_metrics", _pairs):
+            for name, metric in self._call_hook(module, plugin, "zoo_metrics", _pairs):
                 self._put(found, "metric", name, metric, plugin, functools.partial(_check_metric, found))
         return found
 
     def callbacks(self) -> tuple[list[Callback], list[FailedPlugin]]:
-        """New callbacks of all plugins, for one run, and the plugins whose hook ``zoo_callbacks`` failed."""
+        """Create the callbacks of all plugins for a run.
+
+        Returns:
+            The callbacks, and the plugins whose hook ``zoo_callbacks`` failed.
+        """
         known, found = len(self.failures), []
         for module, plugin in self._modules:
-            for name, callback in self._announced(module, plugin, "zoo_callbacks", named):
+            for name, callback in self._call_hook(module, plugin, "zoo_callbacks", named):
                 if isinstance(callback, Callback):
                     found.append(callback)
                 else:
                     reason = f"zoo_callbacks: {name} is not a zoo.Callback"
                     self.failures.append(FailedPlugin(plugin.name, plugin.package, reason))
         failed = self.failures[known:]
-        del self.failures[known:]  # the hook is called in every run: its failures would pile up
+        del self.failures[known:]  # called once per run: its failures would accumulate
         return found, failed
 
     def model(self, name: str) -> type[Objective]:
-        """The model called ``name``; a :class:`UsageError` with the nearest name where there is none."""
+        """Get a model by name.
+
+        Raises:
+            UsageError: If there is none; names the closest one.
+        """
         return self._get("model", self.models, name)
 
     def extractor(self, name: str) -> type[Extractor]:
-        """The extractor called ``name``; a :class:`UsageError` with the nearest name where there is none."""
+        """Get an extractor by name.
+
+        Raises:
+            UsageError: If there is none; names the closest one.
+        """
         return self._get("extractor", self.extractors, name)
 
     def family(self, name: str) -> type[Family]:
-        """The family of networks called ``name``; a :class:`UsageError` with the nearest name where there is none."""
+        """Get a family of networks by name.
+
+        Raises:
+            UsageError: If there is none; names the closest one.
+        """
         return self._get("family", self.families, name)
 
     def sources(self) -> dict[str, DataSource]:
-        """The data sets by name."""
+        """Data sets by name."""
         return {name: entry.value for name, entry in self.datasets.items()}
 
     def _get(self, kind: str, table: Mapping[str, Registered[T]], name: str) -> T:
@@ -210,7 +236,7 @@ def _pairs(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def named(value: Iterable[Any]) -> list[tuple[str, Any]]:
-    """Pairs of name and object; an object without a name goes by its class, for the error that reports it."""
+    """Pairs of name and object; objects without a name get that of their class, for error messages."""
     names = [(getattr(source, "name", None), source) for source in value]
     return [(name if isinstance(name, str) else type(source).__name__, source) for name, source in names]
 
@@ -230,7 +256,7 @@ def _check_extractor(name: str, extractor: Any) -> str | None:
         return "not a subclass of zoo.Extractor"
     if problem := extractor.problem():
         return problem
-    # Its distance is named FD-NAME, and a table would then speak of something that --extractor does not know.
+    # Scores are named after the extractor (FD-NAME), which must be a name that --extractor accepts.
     return None if extractor.name == name else f"its own name is {extractor.name!r}; the two must be the same"
 
 
@@ -248,7 +274,7 @@ def _check_metric(others: Mapping[str, Registered[type[Metric]]], name: str, met
     if (problem := metric.problem()) or metric.__module__.startswith("zoo.metrics."):
         return problem
     for info in metric.scores:
-        # Results of different packages are compared by these names, and the protocol by the metric's name.
+        # Results of different packages are compared by the names of scores, protocols by the name of the metric.
         if info.name != name and not info.name.startswith(f"{name} "):
             return f"score {info.name!r}: must be {name!r}, or begin with it and a space"
         if find_score(info.name, (entry.value for entry in others.values())):
@@ -283,7 +309,7 @@ def _reason(error: BaseException) -> str:
 
 @functools.cache
 def registry() -> Registry:
-    """The registry of this process, filled from the installed entry points on first use."""
+    """Registry of the installed plugins, loaded on first use."""
     return Registry()
 
 

@@ -201,7 +201,7 @@ class BenchProtocol:
 
 
 def _rules(cls: type, where: str, table: Mapping[str, Any]) -> Any:
-    known = options.options_of(cls)
+    known = options.get_options(cls)
     for name in table:
         if name not in known:
             raise unknown_name(f"entry of [{where}]", name, known)

@@ -76,8 +76,8 @@ def cells_of(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "auto
 
     found = registry()
     models = list(found.models) if grid.models is None else list(grid.models)
-    known = {name: options.options_of(found.model(name)) for name in (*models, *protocol.models)}
-    anywhere = {option for entry in found.models.values() for option in options.options_of(entry.value)}
+    known = {name: options.get_options(found.model(name)) for name in (*models, *protocol.models)}
+    anywhere = {option for entry in found.models.values() for option in options.get_options(entry.value)}
     for option in protocol.options:
         if option not in anywhere:
             raise unknown_name("option", option, anywhere)

@@ -115,7 +115,7 @@ def _find_data(cells: Mapping[str, Cell], data: str | None) -> None:
     from zoo.run.settings import RunSettings
     from zoo.run.train import load_data
 
-    known = options.options_of(RunSettings)
+    known = options.get_options(RunSettings)
     for cell in cells.values():
         settings = RunSettings(**{k: v for k, v in cell.settings.items() if k in known})
         load_data(attrs.evolve(settings, data_dir=data))

@@ -1,4 +1,4 @@
-"""The command line: ``zoo``. Nothing here imports torch until a command needs it."""
+"""The command line ``zoo``. Importing it does not import torch; commands that need torch do."""
 
 from __future__ import annotations
 

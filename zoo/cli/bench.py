@@ -13,32 +13,40 @@ __all__ = ["bench"]
 
 
 @click.command()
-@click.option("--models", metavar="A,B", help="Models, or all: every registered one; default the protocol's.")
-@click.option("--datasets", metavar="A,B", help="Data sets; default the protocol's.")
-@click.option("--seeds", type=int, metavar="K", help="Seeds 0 to K − 1; default the protocol's.")
+@click.option("--models", metavar="A,B", help="Models, or all; default: those of the protocol.")
+@click.option("--datasets", metavar="A,B", help="Data sets; default: those of the protocol.")
+@click.option("--seeds", type=int, metavar="K", help="Number of seeds, 0 to K − 1; default: that of the protocol.")
 @click.option(
-    "--protocol", "file", type=click.Path(path_type=Path), help="Protocol file; default that of --out, or quick."
+    "--protocol", "file", type=click.Path(path_type=Path), help="Protocol file; default: that of --out, or quick."
 )
 @click.option(
     "--executor",
     type=click.Choice(EXECUTORS),
     default="local",
     show_default=True,
-    help="Where: processes of this machine, a Ray cluster, or SLURM.",
+    help="Local processes, a Ray cluster or SLURM.",
 )
-@click.option("--jobs", type=int, metavar="N", help="Runs at once; default one a core, or as many as the GPUs hold.")
-@click.option("--threads", type=int, metavar="N", help="Processor threads a run; default the cores shared out.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where.")
 @click.option(
-    "--gpu-fraction", type=float, default=1.0, show_default=True, help="Share of a GPU that one run takes, up to 1."
+    "--jobs",
+    type=int,
+    metavar="N",
+    help="Number of concurrent runs; default: one per core, or as many as the GPUs allow.",
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Torchvision-style data root; default $ZOO_DATA.")
-@click.option("--time-limit", metavar="TIME", help="Longest that one run may take: 90 (seconds), 30m or 2h.")
-@click.option("--retry-failed", is_flag=True, help="Also try again the cells that broke before.")
-@click.option("--rescore", is_flag=True, help="Train nothing: renew the scores of finished runs from their weights.")
-@click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="For submitit: partition=gpu, account=…; repeatable.")
-@click.option("--dry-run", is_flag=True, help="Show the grid and what would run; run nothing.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The benchmark's folder.")
+@click.option("--threads", type=int, metavar="N", help="CPU threads per run; default: an equal share of the cores.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Device.")
+@click.option("--gpu-fraction", type=float, default=1.0, show_default=True, help="Share of a GPU per run, at most 1.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Torchvision-style data root; default: $ZOO_DATA.")
+@click.option("--time-limit", metavar="TIME", help="Time limit per run: 90 (seconds), 30m or 2h.")
+@click.option("--retry-failed", is_flag=True, help="Also run cells again that failed before.")
+@click.option("--rescore", is_flag=True, help="Score finished runs again from their weights, without training.")
+@click.option(
+    "--slurm",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="For submitit: a SLURM option, such as partition=gpu; repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the grid without running anything.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the benchmark.")
 def bench(
     models: str | None,
     datasets: str | None,
@@ -57,10 +65,10 @@ def bench(
     dry_run: bool,
     out: Path,
 ) -> None:
-    """Run every model on every data set with every seed, under one protocol.
+    """Run a grid of models, data sets and seeds under one protocol.
 
-    A cell that is done is not run again, and one that was cut off goes on from its checkpoint: after any interruption,
-    give the same command again.
+    Finished cells are not run again and interrupted cells resume from their checkpoints: repeat the command after an
+    interruption.
     """
     from zoo.bench.bench_protocol import BenchProtocol
     from zoo.bench.executors import Resources
@@ -69,17 +77,17 @@ def bench(
     if rescore:
         others = (executor != "local", slurm, retry_failed, file, models, datasets, seeds is not None, time_limit)
         if any(others):
-            raise UsageError("rescore: goes with --out, --jobs, --threads, --device, --data-dir and --dry-run only")
+            raise UsageError("rescore: only --out, --jobs, --threads, --device, --data-dir and --dry-run are allowed with it")
         _rescore(out, jobs, threads, device, data_dir, dry_run)
         return
     seconds = None if time_limit is None else _seconds(time_limit)
     if slurm and executor != "submitit":
-        raise UsageError("slurm: goes with --executor submitit only")
+        raise UsageError("slurm: requires --executor submitit")
     resources = Resources(jobs, threads, device, gpu_fraction, dict(_pair(text) for text in slurm))
     protocol = BenchProtocol.from_file(file) if file else stored(out) or BenchProtocol()
     protocol = with_grid(protocol, _names("models", models), _names("datasets", datasets), seeds)
     if dry_run:
-        _show(out, protocol, retry_failed)
+        _print_plan(out, protocol, retry_failed)
         return
     from zoo.bench.display import display
 
@@ -94,7 +102,7 @@ def bench(
             retry_failed=retry_failed,
             watcher=watcher,
         )
-    _conclude(board, out)
+    _report(board, out)
 
 
 def _rescore(
@@ -117,7 +125,7 @@ def _rescore(
         raise ZooError(f"{len(failed)} of {len(found)} runs were not scored, {first}")
 
 
-def _show(out: Path, protocol: object, retry_failed: bool) -> None:
+def _print_plan(out: Path, protocol: object, retry_failed: bool) -> None:
     from rich.console import Console
 
     from zoo.bench.bench_protocol import BenchProtocol
@@ -131,7 +139,7 @@ def _show(out: Path, protocol: object, retry_failed: bool) -> None:
     console.print(f"protocol {protocol.label}; {summary(board)}", markup=False, soft_wrap=True)
 
 
-def _conclude(board: object, out: Path) -> None:
+def _report(board: object, out: Path) -> None:
     from zoo.bench.display import summary
     from zoo.bench.grid_status import CellState, GridStatus
 
@@ -142,13 +150,13 @@ def _conclude(board: object, out: Path) -> None:
     if failed:
         shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
         raise ZooError(
-            f"{len(failed)} of {len(board.cells)} cells failed: {shown}; failed.json and log.txt in their folders "
-            f"under {out} say why, and --retry-failed tries them again"
+            f"{len(failed)} of {len(board.cells)} cells failed: {shown}; see failed.json and log.txt in their folders "
+            f"under {out}; --retry-failed runs them again"
         )
     if unfinished:
         raise ZooError(
-            f"{len(unfinished)} of {len(board.cells)} cells are not done, {unfinished[0].cell.name} first: "
-            f"{unfinished[0].reason}; the same command goes on with them"
+            f"{len(unfinished)} of {len(board.cells)} cells are not finished; {unfinished[0].cell.name}: "
+            f"{unfinished[0].reason}; repeat the command to continue"
         )
 
 
@@ -157,12 +165,12 @@ def _names(flag: str, text: str | None) -> list[str] | None:
         return None
     names = [part.strip() for part in text.split(",")]
     if not all(names):
-        raise UsageError(f"{flag}: {text!r} is not allowed; must be names with commas between")
+        raise UsageError(f"{flag}: {text!r} is not allowed; must be names separated by commas")
     return names
 
 
 def _seconds(text: str) -> float:
-    """Seconds of ``90``, ``90s``, ``30m`` or ``2h``."""
+    """Parse ``90``, ``90s``, ``30m`` or ``2h`` as seconds."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
     try:
         seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]

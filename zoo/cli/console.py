@@ -1,4 +1,4 @@
-"""The form of what the commands print: console, tables, one-line summaries."""
+"""Output of the commands: consoles, tables and one-line summaries."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["format_duration", "make_console", "make_table", "summary_line"]
 
 
 def make_console() -> Console:
-    """A console for standard output: as wide as the terminal, 200 columns in a pipe."""
+    """Console for standard output: as wide as the terminal, or 200 columns without one."""
     console = Console(highlight=False)
     # Without a terminal rich assumes 80 columns and wraps cells, which hides words from grep.
     return console if console.is_terminal else Console(highlight=False, width=200)
 
 
 def make_table(*titles: str) -> Table:
-    """A table without borders, with a header if titles are given."""
+    """Table without borders, with a header if titles are given."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_header=bool(titles))
     for title in titles:
         table.add_column(title)
@@ -26,7 +26,7 @@ def make_table(*titles: str) -> Table:
 
 
 def summary_line(thing: object) -> str:
-    """The first line of an object's docstring."""
+    """First line of the docstring of an object."""
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 

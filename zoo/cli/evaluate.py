@@ -1,4 +1,4 @@
-"""Scores anew and side by side: ``zoo eval`` and ``zoo compare``."""
+"""``zoo eval`` and ``zoo compare``: score a model again, and compare the scores of two runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from zoo.cli.console import make_console
 from zoo.errors import UsageError, ZooError
 from zoo.version import __version__
 
@@ -24,28 +24,34 @@ __all__ = ["compare", "evaluate"]
 
 @click.command("eval")
 @click.argument("run", type=click.Path(path_type=Path), required=False)
-@click.option("--images", type=click.Path(path_type=Path), help="Score these images instead: a folder, or .npy.")
-@click.option("--dataset", metavar="NAME", help="With --images: the data set they are judged by.")
+@click.option("--images", type=click.Path(path_type=Path), help="Score images of a folder or a .npy file.")
+@click.option("--dataset", metavar="NAME", help="With --images: reference data set.")
 @click.option(
-    "--extractor", metavar="NAME", help="Features: auto, or from `zoo list extractors`; default the run's own."
+    "--extractor",
+    metavar="NAME",
+    help="Features: auto, or from `zoo list extractors`; default: those of the run.",
 )
-@click.option("-n", "n", type=click.IntRange(2), help="How many images are scored; default the run's own, or all.")
+@click.option("-n", "n", type=click.IntRange(2), help="Number of images to score; default: that of the run, or all.")
 @click.option(
-    "--metrics", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="quick: as zoo run."
+    "--metrics",
+    type=click.Choice(["quick", "full"]),
+    default="full",
+    show_default=True,
+    help="Metric set; quick: that of runs.",
 )
 @click.option(
     "--ais",
     type=click.IntRange(0, 64),
     default=0,
     metavar="N",
-    help="Also the likelihood of N test images, at most 64, by annealed importance sampling: minutes.",
+    help="Also estimate the likelihood of N ≤ 64 test images by annealed importance sampling (minutes).",
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Data root; default the run's own, or $ZOO_DATA.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Data root; default: that of the run, or $ZOO_DATA.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Device.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="JSON; default RUN/eval-EXTRACTOR.json, none for --images."
+    "--out", type=click.Path(path_type=Path), help="JSON file; default: RUN/eval-EXTRACTOR.json, or none with --images."
 )
-@click.option("--protocol", "shown", is_flag=True, help="Also print what the scores depend on.")
+@click.option("--protocol", "shown", is_flag=True, help="Also print the protocol of the scores.")
 def evaluate(
     run: Path | None,
     images: Path | None,
@@ -59,15 +65,15 @@ def evaluate(
     out: Path | None,
     shown: bool,
 ) -> None:
-    """Score a trained model again from its weights, or anyone's images under the same protocol."""
+    """Score a trained model, or a set of images, with all metrics."""
     if (run is None) == (images is None):
-        raise UsageError("eval: give either a run folder, or --images with --dataset")
+        raise UsageError("eval: give either a run folder or --images with --dataset")
     if (images is None) != (dataset is None):
-        raise UsageError("dataset: goes with --images, and --images needs it; a run knows its own")
+        raise UsageError("dataset: must be given with --images, and only then")
     if out is not None and out.suffix != ".json":
         raise UsageError(f"out: {str(out)!r} is not allowed; must end in .json")
     if ais and (run is None or metrics != "full"):
-        raise UsageError("ais: goes with a run and --metrics full; images alone have no likelihood")
+        raise UsageError("ais: requires a run and --metrics full")
     if run is not None:
         facts, scores, data, name = _score_run(run, extractor, n, metrics, ais, data_dir, device)
         target: Path | None = out or run / f"eval-{name}.json"
@@ -78,7 +84,7 @@ def evaluate(
         target = out
     from zoo.cli.progress import scores_table
 
-    console = _console()
+    console = make_console()
     console.print(scores_table(scores.values, scores.infos, scores.protocol.n_generated, scores.protocol.n_real))
     if shown:
         console.print(scores.protocol.describe(), markup=False, highlight=False, soft_wrap=True)
@@ -89,19 +95,19 @@ def evaluate(
 @click.command()
 @click.argument("run_a", type=click.Path(path_type=Path))
 @click.argument("run_b", type=click.Path(path_type=Path))
-@click.option("--extractor", metavar="NAME", help="Compare eval-NAME.json of both, from zoo eval; default result.json.")
+@click.option("--extractor", metavar="NAME", help="Compare the eval-NAME.json of zoo eval instead of result.json.")
 def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
-    """Put two runs' scores side by side, where their protocols allow it; each may also be a JSON of zoo eval."""
-    from zoo.cli.progress import figure
+    """Compare the scores of two runs, or JSON files of zoo eval, if their protocols are equal."""
+    from zoo.cli.progress import format_score
     from zoo.evaluation import Protocol
     from zoo.metrics.score_lookup import stored_infos
 
     results = [_result(path, extractor) for path in (run_a, run_b)]
     protocols = [Protocol.from_dict(result["protocol"]) for result in results]
-    if apart := protocols[0].explain(protocols[1]):
-        message = f"{run_a} and {run_b} were scored under different protocols: {'; '.join(apart)}"
+    if reasons := protocols[0].explain(protocols[1]):
+        message = f"{run_a} and {run_b} were scored under different protocols: {'; '.join(reasons)}"
         if protocols[0].extractor != protocols[1].extractor:
-            message += f"; zoo eval RUN --extractor {protocols[1].extractor} scores a run again"
+            message += f"; zoo eval RUN --extractor {protocols[1].extractor} scores a run with another extractor"
         raise ZooError(message)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
@@ -114,17 +120,12 @@ def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
     stored = {**(results[1].get("score_info") or {}), **(results[0].get("score_info") or {})}
     for name, info in stored_infos(dict.fromkeys((*a, *b)), stored).items():
         x, y, better = a.get(name), b.get(name), info.better
-        verdict = ""
+        arrow = ""
         if x is not None and y is not None and x != y and better != "neither":
-            verdict = "←" if (x < y) == (better == "lower") else "→"
-        table.add_row(name, figure(x), figure(y), verdict)
-    _console().print(table)
-    click.echo("One seed each: small differences are noise; zoo bench compares over seeds.")
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+            arrow = "←" if (x < y) == (better == "lower") else "→"
+        table.add_row(name, format_score(x), format_score(y), arrow)
+    make_console().print(table)
+    click.echo("One seed each: small differences may be noise; zoo bench compares over seeds.")
 
 
 def _score_run(
@@ -198,7 +199,7 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
     if scores.neighbors is not None:
         picture = target.with_name(f"{target.stem}-neighbors.png")
         save_pairs(scores.neighbors.images, data.train.images[scores.neighbors.indices], picture)
-        written.append(f"{picture} (the generated images nearest to training images, above those)")
+        written.append(f"{picture} (generated images above their nearest training images)")
     click.echo(f"wrote {', '.join(written)}")
 
 
@@ -211,14 +212,14 @@ def _result(path: Path, extractor: str | None) -> dict[str, Any]:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            hint = f"; zoo eval {path} --extractor {extractor} makes it" if extractor and path.is_dir() else ""
-            raise UsageError(f"{file} is not there{hint}") from None
+            hint = f"; zoo eval {path} --extractor {extractor} writes it" if extractor and path.is_dir() else ""
+            raise UsageError(f"{file} does not exist{hint}") from None
         except (OSError, ValueError) as error:
             raise ZooError(f"{file} cannot be read: {error}") from None
     else:
         file, found = path / "result.json", RunFolder(path).load_result()
     if not isinstance(found, dict) or not isinstance(found.get("scores"), dict):
-        raise ZooError(f"{file} holds no scores")
+        raise ZooError(f"{file} has no scores")
     if not found.get("protocol"):
-        raise ZooError(f"{file} was not scored (extractor none); zoo eval {path} does it")
+        raise ZooError(f"{file} has no scores (extractor none); zoo eval {path} computes them")
     return convert_result(found)

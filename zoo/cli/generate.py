@@ -1,4 +1,4 @@
-"""What a trained model makes: ``zoo sample``, ``reconstruct``, ``interpolate``, ``traverse`` and ``encode``."""
+"""``zoo sample``, ``reconstruct``, ``interpolate``, ``traverse`` and ``encode``: output of a trained model."""
 
 from __future__ import annotations
 
@@ -21,26 +21,24 @@ __all__ = ["encode", "interpolate", "reconstruct", "sample", "traverse"]
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 _run: _Decorator = click.argument("run", type=click.Path(path_type=Path))
-_seed: _Decorator = click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the codes."
-)
+_seed: _Decorator = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
 _data_dir: _Decorator = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Data root; default the run's own."
+    "--data-dir", type=click.Path(path_type=Path), help="Data root; default: that of the run."
 )
 
 
 def _out(default: str, text: str) -> _Decorator:
     kind = click.Path(path_type=Path)
-    return click.option("--out", type=kind, metavar="PATH", help=f"{text}; default RUN/{default}.")
+    return click.option("--out", type=kind, metavar="PATH", help=f"{text}; default: RUN/{default}.")
 
 
 @click.command()
 @_run
-@click.option("-n", "n", type=click.IntRange(1), default=64, show_default=True, help="How many images.")
-@_out("grid.png", "grid.png, samples.npy (uint8, N×H×W or N×H×W×3), or a folder for single PNGs")
+@click.option("-n", "n", type=click.IntRange(1), default=64, show_default=True, help="Number of images.")
+@_out("grid.png", "Grid as .png, array as .npy (uint8, N×H×W or N×H×W×3), or a folder for single PNG files")
 @_seed
 def sample(run: Path, n: int, out: Path | None, seed: int) -> None:
-    """Draw new images from a trained model."""
+    """Sample images from a trained model."""
     from zoo.data import to_uint8
 
     trained = _load(run)
@@ -53,11 +51,11 @@ def sample(run: Path, n: int, out: Path | None, seed: int) -> None:
 
 @click.command()
 @_run
-@click.option("-n", "n", type=click.IntRange(1), default=50, show_default=True, help="How many test images.")
-@_out("reconstructions.png", "PNG")
+@click.option("-n", "n", type=click.IntRange(1), default=50, show_default=True, help="Number of test images.")
+@_out("reconstructions.png", "PNG file")
 @_data_dir
 def reconstruct(run: Path, n: int, out: Path | None, data_dir: Path | None) -> None:
-    """Draw test images, and below each row what the model makes of it."""
+    """Draw test images with their reconstructions below."""
     from zoo.data import from_uint8, to_uint8
     from zoo.run.image_grids import save_pairs
 
@@ -70,13 +68,13 @@ def reconstruct(run: Path, n: int, out: Path | None, data_dir: Path | None) -> N
 
 @click.command()
 @_run
-@click.option("--rows", type=click.IntRange(1), default=8, show_default=True, help="How many pairs of ends.")
-@click.option("--steps", type=click.IntRange(3), default=10, show_default=True, help="Images from end to end.")
-@_out("interpolations.png", "PNG")
+@click.option("--rows", type=click.IntRange(1), default=8, show_default=True, help="Number of interpolations.")
+@click.option("--steps", type=click.IntRange(3), default=10, show_default=True, help="Images per interpolation.")
+@_out("interpolations.png", "PNG file")
 @_seed
 @_data_dir
 def interpolate(run: Path, rows: int, steps: int, out: Path | None, seed: int, data_dir: Path | None) -> None:
-    """Draw the way between two codes: of test images where the model encodes, of the prior otherwise."""
+    """Draw interpolations between codes of test images, or of the prior for models without an encoder."""
     import torch
 
     from zoo.data import from_uint8, to_uint8
@@ -100,12 +98,12 @@ def interpolate(run: Path, rows: int, steps: int, out: Path | None, seed: int, d
 
 @click.command()
 @_run
-@click.option("--dims", type=click.IntRange(1), default=10, show_default=True, help="How many dimensions of z.")
-@click.option("--steps", type=click.IntRange(3), default=11, show_default=True, help="Values of each, −3 to 3.")
-@_out("traversals.png", "PNG")
+@click.option("--dims", type=click.IntRange(1), default=10, show_default=True, help="Number of dimensions of z.")
+@click.option("--steps", type=click.IntRange(3), default=11, show_default=True, help="Number of values per dimension.")
+@_out("traversals.png", "PNG file")
 @_seed
 def traverse(run: Path, dims: int, steps: int, out: Path | None, seed: int) -> None:
-    """Draw what each dimension of the code does: a row a dimension, from −3 to 3, the others at rest."""
+    """Draw traversals: a row per dimension of the code, from −3 to 3, with the other dimensions fixed."""
     import torch
 
     from zoo.data import to_uint8
@@ -125,10 +123,10 @@ def traverse(run: Path, dims: int, steps: int, out: Path | None, seed: int) -> N
 
 @click.command()
 @_run
-@_out("codes.npz", "npz with z and labels, train and test")
+@_out("codes.npz", "File of codes and labels (.npz)")
 @_data_dir
 def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
-    """Write the codes of the whole data set: z_train, z_test, and labels where there are any."""
+    """Write the codes of the training and test images, z_train and z_test, and their labels."""
     import io
 
     import numpy as np
@@ -146,7 +144,7 @@ def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
             arrays[f"labels_{name}"] = split.labels.numpy()
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    _folder_of(target)
+    _make_parent(target)
     write_atomically(target, buffer.getvalue())
     shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
     click.echo(f"wrote {shapes} to {target}")
@@ -163,7 +161,7 @@ def _autoencoder(run: Path) -> TrainedAutoencoder:
 
     trained = _load(run)
     if not isinstance(trained, TrainedAutoencoder):
-        raise UsageError(f"{run}: its model has no encoder; only autoencoders can do this")
+        raise UsageError(f"{run}: the model has no encoder; this command requires an autoencoder")
     return trained
 
 
@@ -188,11 +186,11 @@ def _codes(trained: TrainedModel, n: int, seed: int) -> Tensor:
 def _png(target: Path) -> Path:
     if target.suffix != ".png":
         raise UsageError(f"out: {str(target)!r} is not allowed; must end in .png")
-    _folder_of(target)
+    _make_parent(target)
     return target
 
 
-def _folder_of(target: Path) -> None:
+def _make_parent(target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -209,7 +207,7 @@ def _write_images(images: Tensor, target: Path) -> None:
     from zoo.run.image_grids import save_grid
     from zoo.run.trained import to_image_array
 
-    _folder_of(target)
+    _make_parent(target)
     if target.suffix == ".png":
         save_grid(images.cpu(), target, max(1, round(len(images) ** 0.5)))
     elif target.suffix == ".npy":
@@ -217,7 +215,7 @@ def _write_images(images: Tensor, target: Path) -> None:
         np.save(buffer, to_image_array(images), allow_pickle=False)
         write_atomically(target, buffer.getvalue())
     else:
-        _folder_of(target / "x")
+        _make_parent(target / "x")
         digits = len(str(len(images) - 1))
         for i, image in enumerate(to_image_array(images)):
             buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The group of all ``zoo`` commands: the built-in ones and those that third-party packages contribute."""
+"""Group of the ``zoo`` commands: built-in ones and those of third-party packages."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["CommandRegistry", "ZooGroup", "plugin_failures", "warn_of_failures"]
 
 
 class CommandRegistry(PluginLoader):
-    """The commands of third-party packages. Bundled plugins contribute none and are not imported.
+    """Commands of third-party packages. Bundled plugins have none and are not imported.
 
     Args:
-        builtin: names of the built-in commands, which a plugin cannot replace.
-        entry_points: entry points to load; the installed ones by default.
+        builtin: Names of the built-in commands, which a plugin cannot replace.
+        entry_points: Entry points to load; the installed ones by default.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class CommandRegistry(PluginLoader):
                 self.load(entry)
 
     def _collect(self, module: object, plugin: Plugin) -> None:
-        for name, command in self._announced(module, plugin, "zoo_commands", named):
+        for name, command in self._call_hook(module, plugin, "zoo_commands", named):
             self._put(self.commands, "command", name, command, plugin, self._check)
 
     def _check(self, name: str, command: Any) -> str | None:
@@ -46,31 +46,35 @@ class CommandRegistry(PluginLoader):
 
 
 class ZooGroup(click.Group):
-    """Built-in commands first, in the order in which they were added; then third parties'.
+    """Built-in commands in the order in which they were added, then those of third-party packages.
 
-    Third-party packages are imported only for the help and for a name that no built-in command has.
+    Third-party packages are imported only for the help and for names of no built-in command.
     """
 
     @functools.cached_property
     def plugins(self) -> CommandRegistry:
-        """The commands of the installed third-party packages, loaded on first use."""
+        """Commands of the installed third-party packages, loaded on first use."""
         return CommandRegistry(self.commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, or None."""
+        """Get a command by name, or None."""
         if cmd_name in self.commands:
             return self.commands[cmd_name]
         entry = self.plugins.commands.get(cmd_name)
         return entry.value if entry else None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
+        """Names of all commands."""
         return [*self.commands, *self.plugins.commands]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that ``args`` name; an unknown one is an error that suggests the nearest name."""
+        """Find the command of ``args``.
+
+        Raises:
+            UsageError: If it is unknown; names the closest one.
+        """
         name = args[0]
         if name.startswith("-") or self.get_command(ctx, name) is not None:
             return super().resolve_command(ctx, args)
@@ -80,7 +84,7 @@ class ZooGroup(click.Group):
         raise error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the built-in commands and, in a section of their own, those of plugins."""
+        """Write the built-in commands and, in a separate section, those of plugins."""
         builtin = [(name, command) for name, command in self.commands.items() if not command.hidden]
         plugins = [(name, entry.value) for name, entry in self.plugins.commands.items() if not entry.value.hidden]
         width = formatter.width - 6 - max(len(name) for name, _ in (*builtin, *plugins))
@@ -92,13 +96,13 @@ class ZooGroup(click.Group):
 
 
 def plugin_failures() -> list[FailedPlugin]:
-    """Everything that failed to load from plugins, commands included. Call it inside a ``zoo`` command."""
+    """Plugins that failed to load, including their commands. Must be called inside a ``zoo`` command."""
     root = click.get_current_context().find_root().command
     commands = root.plugins.failures if isinstance(root, ZooGroup) else []
     return list(dict.fromkeys((*registry().failures, *commands)))
 
 
 def warn_of_failures(failures: Iterable[FailedPlugin]) -> None:
-    """Write one line to standard error for each failure."""
+    """Write a line per failure to standard error."""
     for failure in failures:
         click.echo(f"zoo: warning: {failure}", err=True)

@@ -1,4 +1,4 @@
-"""``zoo list``, ``zoo show``, ``zoo check`` and ``zoo doctor``: what is installed, and whether it works."""
+"""``zoo list``, ``zoo show``, ``zoo check`` and ``zoo doctor``."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def show(model: str) -> None:
 
     In a game table, each network minimizes the weighted sum of the terms in its row.
     """
-    from zoo.options import options_of
+    from zoo.options import get_options
 
     cls = registry().model(model)
     console = make_console()
@@ -94,7 +94,7 @@ def show(model: str) -> None:
         console.print(game_table(objective, turn))
     console.print()
     options = make_table("option", "default", "description", "allowed values")
-    for info in options_of(cls).values():
+    for info in get_options(cls).values():
         options.add_row(info.flag, escape(str(info.default)), escape(info.help), escape(info.allows))
     console.print(options)
     for name, preset in get_presets(cls).items():
@@ -110,7 +110,7 @@ def show(model: str) -> None:
 
 
 def game_table(objective: Objective, turn: Turn) -> Table:
-    """The game table of one turn: networks as rows, terms as columns, the weights of the minimized sums as entries."""
+    """Table of a turn: a row per network, a column per term, and the weights as entries."""
     names = term_names(turn)
     title = f"turn {turn.name!r}" + (f", {turn.repeat} times per step" if turn.repeat > 1 else "")
     table = Table(
@@ -143,11 +143,11 @@ def check(model: str, slow: bool) -> None:
 
     console = make_console()
     failed = 0
-    for outcome in check_model(registry().model(model), slow=slow):
-        shape = "×".join(map(str, outcome.shape))
-        verdict = "[green]ok[/green]" if outcome.problem is None else f"[red]failed[/red]: {escape(outcome.problem)}"
-        console.print(f"{outcome.check:12s} {shape:8s} {verdict}", soft_wrap=True)
-        failed += outcome.problem is not None
+    for result in check_model(registry().model(model), slow=slow):
+        shape = "×".join(map(str, result.shape))
+        outcome = "[green]ok[/green]" if result.problem is None else f"[red]failed[/red]: {escape(result.problem)}"
+        console.print(f"{result.check:12s} {shape:8s} {outcome}", soft_wrap=True)
+        failed += result.problem is not None
     if failed:
         raise ZooError(f"{model}: {failed} {'check' if failed == 1 else 'checks'} failed")
 
@@ -205,4 +205,4 @@ def doctor() -> None:
         table.add_row("", f"[red]{escape(str(failure))}[/red]")
     make_console().print(table)
     if failures:
-        raise ZooError(f"plugins: {len(failures)} could not be loaded, listed above; all others work")
+        raise ZooError(f"plugins: {len(failures)} failed to load, see above; all others work")

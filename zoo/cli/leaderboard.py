@@ -1,4 +1,4 @@
-"""``zoo leaderboard``: results of any machines and authors as ranked tables, in Markdown, JSON or one HTML page."""
+"""``zoo leaderboard``: rank results in tables, as Markdown, JSON or an HTML page."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ _FORMATS = {".md": "md", ".html": "html", ".htm": "html", ".json": "json"}
 
 @click.command()
 @click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(["md", "html", "json"]), help="Default: what --out ends in, or md.")
-@click.option("--out", type=click.Path(path_type=Path), help="File to write; default standard output.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["md", "html", "json"]),
+    help="Output format; default: the suffix of --out, or md.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Output file; default: standard output.")
 @click.option(
     "--pack", "archive", type=click.Path(path_type=Path), help="Also write the results to one archive, a .tar.xz file."
 )
 def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | None, archive: Path | None) -> None:
-    """Rank the finished runs below the folders, equal protocols together, and list what is left out and why.
+    """Rank the finished runs in DIR, one table per protocol, and list excluded results with the reason.
 
-    DIR is a folder or an archive that --pack wrote; an archive named results.tar.xz is also read below a folder.
+    DIR is a folder or an archive of --pack; archives named results.tar.xz below a folder are read too.
     """
     for directory in directories:
         if not directory.is_dir() and not (directory.is_file() and directory.name.endswith(".tar.xz")):
             raise UsageError(
-                f"DIR: {str(directory)!r} is not allowed; must be a folder with results below it, or a .tar.xz archive"
+                f"DIR: {str(directory)!r} is not allowed; must be a folder that contains results, or a .tar.xz archive"
             )
     if archive is not None and not archive.name.endswith(".tar.xz"):
         raise UsageError(f"pack: {str(archive)!r} is not allowed; must end in .tar.xz")
     if out is not None and form is None and out.suffix.lower() not in _FORMATS:
-        raise UsageError(
-            f"out: {str(out)!r} is not allowed; must end in .md, .html or .json, or --format must say which"
-        )
+        raise UsageError(f"out: {str(out)!r} is not allowed; must end in .md, .html or .json, unless --format is given")
     only_pack = archive is not None and out is None and form is None
     form = form or (_FORMATS[out.suffix.lower()] if out is not None else "md")
     if out is not None and out.is_dir():
@@ -48,8 +51,8 @@ def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | Non
     if not board.groups:
         where = ", ".join(map(str, directories))
         left = board.left_out
-        why = f" ({len(left):,} left out, such as {left[0].path}: {left[0].reason})" if left else ""
-        raise ZooError(f"no results to rank below {where}{why}; zoo run makes some")
+        why = f" ({len(left):,} excluded, such as {left[0].path}: {left[0].reason})" if left else ""
+        raise ZooError(f"no results to rank in {where}{why}; zoo run and zoo bench write results")
     if archive is not None:
         _write(archive, pack(directories))
         click.echo(f"wrote {archive}", err=not only_pack)
@@ -60,7 +63,7 @@ def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | Non
         click.echo(text, nl=False)
         return
     _write(out, text.encode())
-    others = f", {len(board.left_out):,} left out" if board.left_out else ""
+    others = f", {len(board.left_out):,} excluded" if board.left_out else ""
     click.echo(f"wrote {out}: {board.results:,} results in {len(board.groups):,} tables{others}")
 
 

@@ -1,4 +1,4 @@
-"""``zoo new``: a complete package with a model of one's own, tests included."""
+"""``zoo new``: create a plugin package with a model and tests."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ FILES = {
 
 @click.command()
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to make; default zoo-NAME.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the package; default zoo-NAME.")
 def new(name: str, out: Path | None) -> None:
-    """Make a package with a model called NAME: a working one, with tests, to put your own idea into."""
+    """Create a plugin package with a working model NAME and tests, as a starting point for your own model."""
     import jinja2
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise UsageError(
-            f"name: {name!r} is not allowed; must be lower-case words joined by '-', such as my-model, beginning with "
-            "a letter"
+            f"name: {name!r} is not allowed; must be lower-case words joined by '-' and begin with a letter, "
+            "such as my-model"
         )
     from zoo.registry import registry
 
@@ -49,21 +49,21 @@ def new(name: str, out: Path | None) -> None:
     }
     target = out or Path(values["package"])
     if target.exists():
-        raise UsageError(f"out: {target} is there already; choose another --out")
+        raise UsageError(f"out: {target} already exists; choose another --out")
     templates = importlib.resources.files("zoo") / "template"
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # All or nothing: made beside its place, then moved there.
+        # Written to a temporary folder, then renamed: the package is complete or absent.
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".zoo-new-") as scratch:
-            made = Path(scratch) / "package"
+            package = Path(scratch) / "package"
             for source, path in FILES.items():
-                file = made / path.format(**values)
+                file = package / path.format(**values)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 text = (templates / f"{source}.jinja").read_text(encoding="utf-8")
                 file.write_text(environment.from_string(text).render(values), encoding="utf-8")
-            os.rename(made, target)
+            os.rename(package, target)
     except OSError as error:
         raise ZooError(f"out: cannot write {target}: {error.strerror or error}") from None
-    click.echo(f"made {target}: {', '.join(path.format(**values) for path in FILES.values())}")
+    click.echo(f"created {target}: {', '.join(path.format(**values) for path in FILES.values())}")
     click.echo(f"next: pip install -e '{target}[dev]' && zoo run {name} && zoo check {name}")

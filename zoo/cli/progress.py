@@ -1,4 +1,4 @@
-"""How ``zoo run`` shows itself: a live display on a terminal, plain lines in a pipe or a CI log."""
+"""Progress of ``zoo run``: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from zoo.callbacks import Callback
 from zoo.metrics.score_info import ScoreInfo
 from zoo.metrics.score_lookup import stored_infos
 
-__all__ = ["PlainReporter", "RichReporter", "figure", "reporter", "score_table", "scores_table"]
+__all__ = ["LiveProgress", "PlainProgress", "format_score", "make_progress", "score_table", "scores_table"]
 
 
-class PlainReporter(Callback):
-    """One line every few seconds; nothing that only a terminal understands."""
+class PlainProgress(Callback):
+    """Progress as plain lines, one every few seconds."""
 
     every_seconds = 10.0
 
@@ -76,8 +76,8 @@ class PlainReporter(Callback):
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class RichReporter(PlainReporter):
-    """A bar with epoch, images/s and time left, and a table of the terms, redrawn in place."""
+class LiveProgress(PlainProgress):
+    """Progress as a live bar with epoch, images/s and time left, and the terms."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -130,14 +130,14 @@ class RichReporter(PlainReporter):
             self._live = None
 
 
-def reporter() -> PlainReporter:
-    """The live display where standard output is a terminal, else plain lines."""
+def make_progress() -> PlainProgress:
+    """Progress callback for standard output: live on a terminal, plain lines elsewhere."""
     console = Console(highlight=False)
-    return RichReporter(console) if console.is_terminal and not console.is_dumb_terminal else PlainReporter(console)
+    return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(console)
 
 
 def score_table(result: Mapping[str, Any]) -> Table:
-    """A run's scores and cost; what is not defined reads n/a."""
+    """Table of the scores and the cost of a run; undefined scores are n/a."""
     protocol = result["protocol"] or {}
     infos = stored_infos(result["scores"], result.get("score_info"))
     table = scores_table(result["scores"], infos, protocol.get("n_generated", 0), protocol.get("n_real", 0))
@@ -150,19 +150,19 @@ def score_table(result: Mapping[str, Any]) -> Table:
 def scores_table(
     scores: Mapping[str, float | None], infos: Mapping[str, ScoreInfo], generated: int, real: int
 ) -> Table:
-    """Table of scores and their descriptions; that of the first, which ranks, includes the numbers of images."""
+    """Table of scores with descriptions; that of the first, the ranking score, includes the numbers of images."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim")
     for i, (name, value) in enumerate(scores.items()):
         text = escape(infos[name].help) + (f", {generated:,} against {real:,}" if i == 0 else "")
-        table.add_row(escape(name), figure(value), text)
+        table.add_row(escape(name), format_score(value), text)
     return table
 
 
-def figure(value: float | None) -> str:
-    """Four digits; n/a where there is no value."""
+def format_score(value: float | None) -> str:
+    """Format a score with four digits; None is n/a."""
     return "n/a" if value is None else f"{value:.4g}"
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from zoo.cli.console import format_duration, make_console, make_table, summary_line
 from zoo.errors import UsageError, unknown_name
-from zoo.options import OptionInfo, options_of
+from zoo.options import OptionInfo, get_options
 from zoo.preset import get_presets
 from zoo.registry import registry
 
@@ -39,8 +39,8 @@ _HELP = click.Option(["-h", "--help"], is_flag=True, help="Show this message and
 class RunGroup(click.Group):
     """``zoo run [SETTINGS] [MODEL [OPTIONS]]``.
 
-    The group parses the settings, which may stand before or after the model's name, and leaves every other argument to
-    the model's command. Without a name, the model is that of ``--config`` or of the run to resume.
+    The group parses the settings, before or after the name of the model, and leaves all other arguments to the command
+    of the model. Without a name, the model is that of ``--config`` or of the run to resume.
     """
 
     allow_interspersed_args = True
@@ -51,11 +51,11 @@ class RunGroup(click.Group):
             "run",
             callback=_run_without_model,
             invoke_without_command=True,
-            add_help_option=False,  # with a model's name, --help belongs to the model's command
+            add_help_option=False,  # with a model, --help belongs to its command
             options_metavar="[SETTINGS]",
             subcommand_metavar="[MODEL [OPTIONS]]",
             help="Train a model, score it and write a run folder.",
-            epilog="zoo run MODEL --help shows the options of a model too.",
+            epilog="zoo run MODEL --help also shows the options of a model.",
         )
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -100,7 +100,7 @@ class ModelCommand(click.Command):
         super().__init__(
             name,
             callback=_run_model,
-            params=[make_flag(info) for info in options_of(model).values() if info.name not in settings],
+            params=[make_flag(info) for info in get_options(model).values() if info.name not in settings],
             options_metavar="[SETTINGS] [OPTIONS]",
             help="\n\n".join((summary_line(model), model.paper)),
         )
@@ -135,7 +135,7 @@ def make_flag(info: OptionInfo) -> click.Option:
 def _settings() -> list[click.Option]:
     from zoo.run.settings import RunSettings  # imports torch
 
-    return [*(make_flag(info) for info in options_of(RunSettings).values()), *_REQUEST]
+    return [*(make_flag(info) for info in get_options(RunSettings).values()), *_REQUEST]
 
 
 def _flags(parameters: Iterable[click.Parameter]) -> list[str]:
@@ -190,19 +190,19 @@ def _train(model: str | None, request: Mapping[str, Any], given: Mapping[str, An
     if request["dry_run"]:
         _show_plan(model, request, given)
         return
-    from zoo.cli.progress import reporter
+    from zoo.cli.progress import make_progress
     from zoo.run import train
 
-    report = reporter()
-    warnings.showwarning = lambda message, *_: report.note(str(message))
-    with report:
+    progress = make_progress()
+    warnings.showwarning = lambda message, *_: progress.note(str(message))
+    with progress:
         train(
             model,
             config=request["config"],
             preset=request["preset"],
             out=request["out"],
             resume=request["resume"],
-            callbacks=[report],
+            callbacks=[progress],
             **given,
         )
 

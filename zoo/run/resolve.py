@@ -50,7 +50,7 @@ def resolve(
         given = {**_preset(model, preset, config, given), **given}
     base = RunSettings.from_file(config) if config else RunSettings()
     asked = {**base.options, **given} if config else dict(given)
-    run_given = {k: v for k, v in given.items() if k in (*options.options_of(RunSettings), "protocol")}
+    run_given = {k: v for k, v in given.items() if k in (*options.get_options(RunSettings), "protocol")}
     settings = _update(base, {"model": model or base.model, **run_given})
     chosen = {k: v for k, v in asked.items() if k not in run_given}
     if config and "protocol" not in given and _changes_protocol(base, attrs.evolve(settings, options=chosen)):

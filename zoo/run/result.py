@@ -52,12 +52,12 @@ def build_command(settings: RunSettings, changed: Mapping[str, Any]) -> str:
     """
     values = public_settings(settings)
     words = ["zoo", "run", settings.model]
-    for name, info in options.options_of(RunSettings).items():
+    for name, info in options.get_options(RunSettings).items():
         if name in RESULT_NEUTRAL_SETTINGS or name not in values:
             continue
         if name in _ALWAYS or values[name] != info.default:
             words += _flag(info, values[name])
-    infos = options.options_of(registry().model(settings.model))
+    infos = options.get_options(registry().model(settings.model))
     for name, value in changed.items():
         words += _flag(infos[name], value)
     return shlex.join(words)
@@ -123,7 +123,7 @@ def build_result(
     else:
         unit = 1 if sys.platform == "darwin" else 1024
         memory, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, platform.machine()
-    infos = options.options_of(type(objective))
+    infos = options.get_options(type(objective))
     changed = {k: v for k, v in settings.options.items() if k in infos and v != infos[k].default}
     return {
         "format": 1,

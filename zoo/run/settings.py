@@ -132,7 +132,7 @@ class RunSettings:
         model, chosen, protocol = table.pop("model", ""), table.pop("options", {}), table.pop("protocol", "")
         if not isinstance(model, str) or not isinstance(chosen, Mapping) or not isinstance(protocol, str):
             raise UsageError(f"{where}: 'model' and 'protocol' must be strings and 'options' a table")
-        known = options.options_of(cls)
+        known = options.get_options(cls)
         for name in table:
             if name not in known:
                 raise UsageError(f"{where}: {unknown_name('setting', name, [*known, 'model', 'options'])}")
