@@ -194,7 +194,7 @@ def test_empty_value(cli, tmp_path):
 def test_plugin_that_fails(cli, tmp_path):
     """Someone's bug is one line; ``--debug`` has the traceback."""
     args = ["run", "broken", "--epochs", "1", "--out", tmp_path / "run"]
-    cli(*args).refused(1, "ValueError: two lines; --debug shows where")
+    cli(*args).refused(1, "ValueError: two lines; --debug shows the traceback")
     assert not (tmp_path / "run").exists()
     from zoo.cli import main
 
