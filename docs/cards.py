@@ -16,8 +16,9 @@ from zoo.registry import registry
 
 HEAD = """# The models
 
-Generated from the plugins by `python docs/cards.py`; `zoo show MODEL` prints the same. A row of a table has the weights of the terms that a
-network minimizes. For the relations between models see [family.md](family.md), for the terms the [glossary](glossary.md).
+Generated from the plugins by `python docs/cards.py`; `zoo show MODEL` prints the same. A row of a table has the weights
+of the loss terms that a network minimizes. See also [relations between the models](family.md) and the
+[glossary](glossary.md).
 """
 
 
@@ -101,9 +102,10 @@ def page() -> str:
 
 TARGETS = """# Reproduction
 
-Generated from the records by `python docs/cards.py`: results of the papers, and results of `benchmarks/reproduce.py` with the settings of the
-papers (`--preset paper`). If the full schedule was too long for the available machine, the stated part of it was run, with learning-rate schedules
-shortened accordingly. Nothing is extrapolated: a target that such a run does not reach is *not met*.
+Generated from the records by `python docs/cards.py`: results of the papers, and results of `benchmarks/reproduce.py`
+with the settings of the papers (`--preset paper`). If the full schedule was too long for the available machine, the
+stated part of it was run, with learning-rate schedules shortened accordingly. Nothing is extrapolated: a target that
+such a run does not reach is *not met*.
 
     python benchmarks/reproduce.py list
     python benchmarks/reproduce.py TARGET [--budget SHARE] --record benchmarks/records/reproduce

@@ -77,7 +77,7 @@ def bench(
     if rescore:
         others = (executor != "local", slurm, retry_failed, file, models, datasets, seeds is not None, time_limit)
         if any(others):
-            raise UsageError("rescore: only --out, --jobs, --threads, --device, --data-dir and --dry-run are allowed with it")
+            raise UsageError("rescore: only --out, --jobs, --threads, --device, --data-dir and --dry-run go with it")
         _rescore(out, jobs, threads, device, data_dir, dry_run)
         return
     seconds = None if time_limit is None else _seconds(time_limit)
