@@ -105,6 +105,6 @@ def test_a_grid_is_rescored_by_one_command_and_then_has_nothing_to_do(run: Path,
 
 
 def test_flags_of_training_are_refused(tmp_path: Path, cli: Any) -> None:
-    cli("bench", "--rescore", "--seeds", "2", "--out", str(tmp_path)).refused(2, "rescore: goes with")
+    cli("bench", "--rescore", "--seeds", "2", "--out", str(tmp_path)).refused(2, "rescore: only")
     with pytest.raises(UsageError, match="no finished run"):
         rescore_grid(tmp_path)
