@@ -61,7 +61,7 @@ def objective(model: str, preset: str = "paper") -> Any:
     """The model with the options of its preset, but D-dimensional codes."""
     cls = registry().model(model)
     given = {**get_presets(cls)[preset].settings, "latent": D}
-    return options.build(cls, {k: v for k, v in given.items() if k not in options.options_of(RunSettings)})
+    return options.build(cls, {k: v for k, v in given.items() if k not in options.get_options(RunSettings)})
 
 
 def seeded(**parts: nn.Module) -> Any:

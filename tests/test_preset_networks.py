@@ -29,7 +29,7 @@ def spec(*shape: int) -> DataSpec:
 def networks(model: str, preset: str = "paper") -> Any:
     """Networks of a preset by attribute."""
     cls, settings = registry().model(model), get_presets(registry().model(model))[preset].settings
-    run = options.options_of(RunSettings)
+    run = options.get_options(RunSettings)
     objective = options.build(cls, {k: v for k, v in settings.items() if k not in run})
     torch.manual_seed(0)
     return zoo.Networks(objective.networks(spec(*SHAPES[str(settings["dataset"])])))

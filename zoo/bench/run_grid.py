@@ -15,7 +15,6 @@ from zoo.bench.cells import Cell
 from zoo.bench.executors import Executor, Resources, create_executor
 from zoo.bench.grid import GridCallback, fill
 from zoo.bench.grid_status import CellState, CellStatus, GridStatus, cells_of, claim, look
-from zoo.data import absolute_name
 from zoo.errors import UsageError
 
 __all__ = ["plan", "run_grid", "with_grid"]
@@ -40,6 +39,8 @@ def with_grid(
     if models is not None:
         changes["models"] = None if list(models) == ["all"] else tuple(models)
     if datasets is not None:
+        from zoo.data import absolute_name  # imports torch
+
         changes["datasets"] = tuple(absolute_name(name) for name in datasets)
     if seeds is not None:
         changes["seeds"] = seeds
