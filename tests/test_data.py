@@ -23,6 +23,7 @@ from zoo.data import (
     DataOptions,
     Dataset,
     DataWarning,
+    ImageFormat,
     Split,
     absolute_name,
     bundled_sources,
@@ -136,14 +137,14 @@ def test_a_plugins_malformed_data_set_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": (4, 64)}, "at least 8"),
+        ({"size": (4, 64)}, "at least 8"),
         ({"crop": "middle"}, "'center' or 'none', not 'middle'"),
         ({"channels": 4}, "1 or 3, not 4"),
     ],
 )
-def test_options_that_are_not_allowed_say_what_is(options, message):
+def test_a_format_that_is_not_allowed_says_what_is(options, message):
     with pytest.raises(UsageError, match=message):
-        DataOptions(**options)
+        ImageFormat(**options)
 
 
 # --- names and directories ---
@@ -196,7 +197,7 @@ def test_digits_are_scikit_learns_scans_each_once_and_stratified():
 
 
 def test_bundled_images_take_the_size_and_channels_asked_for():
-    plain, asked = load("digits"), load("digits", image_size=[16, 16], channels=3)
+    plain, asked = load("digits"), load("digits", format=ImageFormat([16, 16], 3))
     assert asked.shape == (3, 16, 16)
     assert torch.equal(asked.train.images[:, 0], asked.train.images[:, 2])
     near = asked.train.images[:, 0].float().mean((1, 2)) - plain.train.images[:, 0].float().mean((1, 2))
@@ -631,7 +632,7 @@ def test_images_too_small_to_train_on_are_refused_until_enlarged(photos):
         picture(photos / f"{n}.png", size=(7, 20), seed=n)
     with pytest.raises(UsageError, match=r"7×20 pixels.*at least 8"):
         open_folder(photos, DataOptions())
-    assert open_folder(photos, DataOptions(image_size=(8, 16))).shape == (3, 8, 16)
+    assert open_folder(photos, DataOptions(format=ImageFormat((8, 16)))).shape == (3, 8, 16)
 
 
 def test_crop_keeps_the_middle_and_none_squeezes_the_whole(photos):
@@ -639,9 +640,9 @@ def test_crop_keeps_the_middle_and_none_squeezes_the_whole(photos):
     striped[:, 20:40] = 255  # only the middle third is white
     for n in range(2):
         Image.fromarray(striped).save(photos / f"{n}.png")
-    centered = open_folder(photos, DataOptions(image_size=(20, 20))).train.images
+    centered = open_folder(photos, DataOptions(format=ImageFormat((20, 20)))).train.images
     assert (centered == 255).all()
-    squeezed = open_folder(photos, DataOptions(image_size=(20, 20), crop="none")).train.images
+    squeezed = open_folder(photos, DataOptions(format=ImageFormat((20, 20), crop="none"))).train.images
     assert squeezed[..., 9:11].min() > 250
     assert squeezed[..., :5].max() < 5
     assert abs(squeezed.float().mean() - 85) < 3
@@ -651,7 +652,7 @@ def test_reducing_is_antialiased(photos):
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)  # a nearest-neighbor pick would be 0 or 255
     for n in range(2):
         Image.fromarray(board).save(photos / f"{n}.png")
-    small = open_folder(photos, DataOptions(image_size=(16, 16))).train.images
+    small = open_folder(photos, DataOptions(format=ImageFormat((16, 16)))).train.images
     assert small.float().sub(127.5).abs().max() < 12
 
 
@@ -670,7 +671,7 @@ def test_one_color_image_makes_the_set_rgb_unless_told_otherwise(photos):
     picture(photos / "gray.png", mode="L")
     picture(photos / "palette.gif", mode="P")
     assert open_folder(photos, DataOptions()).shape[0] == 3
-    assert open_folder(photos, DataOptions(channels=1)).shape[0] == 1
+    assert open_folder(photos, DataOptions(format=ImageFormat(channels=1))).shape[0] == 1
 
 
 def test_transparency_is_laid_on_white(photos):
@@ -751,23 +752,27 @@ def test_decoded_images_are_reused_until_a_file_or_an_option_changes(photos, dec
     assert len(decodings) == 3
     assert open_folder(photos, DataOptions()).digest == first.digest
     assert len(decodings) == 3
-    open_folder(photos, DataOptions(image_size=(8, 8)))
+    open_folder(photos, DataOptions(format=ImageFormat((8, 8))))
     assert len(decodings) == 6
     os.utime(picture(photos / "1.png", seed=7), ns=(1, 1))
     assert open_folder(photos, DataOptions()).digest != first.digest
     assert len(decodings) == 9
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text"])
-def test_a_damaged_cache_is_rebuilt(photos, tmp_path, decodings, damage):
+@pytest.mark.parametrize("suffix", [".images", ".npz"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text", "gone"])
+def test_a_damaged_cache_is_rebuilt(photos, tmp_path, decodings, damage, suffix):
     for n in range(3):
         picture(photos / f"{n}.png", seed=n)
     first = open_folder(photos, DataOptions())
-    (file,) = (tmp_path / "cache" / "data").iterdir()
+    (file,) = (tmp_path / "cache" / "data").glob(f"*{suffix}")
     content = file.read_bytes()
     flipped = bytearray(content)
     flipped[400] ^= 1
-    file.write_bytes({"cut": content[:-40], "flip": bytes(flipped), "empty": b"", "text": b"hello"}[damage])
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes({"cut": content[:-40], "flip": bytes(flipped), "empty": b"", "text": b"hello"}[damage])
     assert open_folder(photos, DataOptions()).digest == first.digest
     assert len(decodings) == 6
     open_folder(photos, DataOptions())

@@ -1,5 +1,5 @@
 from .callbacks import Callback
-from .data import DataOptions, Dataset, DataSource, DataSpec, Split, from_uint8, open_folder, to_uint8
+from .data import DataOptions, Dataset, DataSource, DataSpec, ImageFormat, Split, from_uint8, open_folder, to_uint8
 from .distributions import (
     BernoulliLikelihood,
     GaussianLikelihood,
@@ -79,6 +79,7 @@ __all__ = [
     "GaussianLikelihood",
     "GaussianPosterior",
     "Generator",
+    "ImageFormat",
     "LRSchedule",
     "Likelihood",
     "LinearLR",

@@ -32,6 +32,9 @@ class Callback:
         [2.5]
     """
 
+    def decoded(self, images: int, total: int) -> None:
+        """``images`` of ``total`` images of the data set are decoded and cached; called before :meth:`started`."""
+
     def started(self, settings: Mapping[str, Any], folder: Path, total_images: int, images_seen: int) -> None:
         """Training begins.
 
@@ -83,6 +86,10 @@ class CallbackList(Callback):
 
     def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
         self.callbacks = list(callbacks)
+
+    def decoded(self, images: int, total: int) -> None:
+        for callback in self.callbacks:
+            callback.decoded(images, total)
 
     def started(self, settings: Mapping[str, Any], folder: Path, total_images: int, images_seen: int) -> None:
         for callback in self.callbacks:

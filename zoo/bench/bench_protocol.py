@@ -13,6 +13,8 @@ import attrs
 import tomli_w
 
 from zoo import options
+from zoo.data.image_format import ImageOptions
+from zoo.data.names import is_registered_name
 from zoo.errors import UsageError, unknown_name
 from zoo.options import at_least, frozen, option
 
@@ -22,16 +24,13 @@ _TABLES = ("train", "options", "models", "evaluate", "grid")
 
 
 @frozen
-class TrainRules:
+class TrainRules(ImageOptions):
     """``[train]``: the budget, the same for every model."""
 
     images: int | None = option(None, "Budget in training images seen.", at_least(1))
     epochs: int | None = option(None, "Budget in passes over the training images, in place of images.", at_least(0))
     batch: int = option(64, "Batch size.", at_least(2))
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16: networks under autocast, losses in float32.")
-    image_size: str | None = option(None, "For folder:PATH: resize to N or HxW pixels.")
-    crop: Literal["center", "none"] = option("center", "For folder:PATH: crop to the target's aspect, or squeeze.")
-    channels: int | None = option(None, "For folder:PATH: 1 (gray) or 3 (color).")
 
 
 @frozen
@@ -48,7 +47,7 @@ class Grid:
 
     Attributes:
         models: names; None is every registered one.
-        datasets: names, or ``folder:PATH``.
+        datasets: names, ``folder:PATH`` or ``hf:NAME``.
         seeds: how many: 0, 1, … up to one below.
     """
 
@@ -185,8 +184,8 @@ class BenchProtocol:
     def settings_for(self, dataset: str, seed: int) -> dict[str, Any]:
         """What ``zoo.train`` is given for a cell, besides the model and its options."""
         train = options.option_values(self.train)
-        if not dataset.startswith("folder:"):
-            train = {k: v for k, v in train.items() if k not in ("image_size", "crop", "channels")}
+        if is_registered_name(dataset):
+            train = {k: v for k, v in train.items() if k not in options.options_of(ImageOptions)}
         return {
             "dataset": dataset,
             "seed": seed,

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from zoo.bench.bench_protocol import BenchProtocol, Grid
 from zoo.bench.cells import Cell
+from zoo.data.names import is_registered_name, stem
 from zoo.errors import UsageError, unknown_name
 
 __all__ = ["CellState", "CellStatus", "GridStatus", "cells_of", "claim", "look"]
@@ -92,9 +93,9 @@ def cells_of(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "auto
             raise UsageError(f"protocol {protocol.name}: model {model}: {error}") from None
     folders: dict[str, str] = {}
     for dataset in grid.datasets:
-        if not dataset.startswith("folder:") and dataset not in found.datasets:
-            raise unknown_name("data set", dataset, [*found.datasets, "folder:PATH"])
-        name = f"folder-{Path(dataset[7:]).resolve().name}" if dataset.startswith("folder:") else dataset
+        if is_registered_name(dataset) and dataset not in found.datasets:
+            raise unknown_name("data set", dataset, [*found.datasets, "folder:PATH", "hf:NAME"])
+        name = stem(dataset)
         if name in folders.values():
             raise UsageError(f"datasets: two of them would lie in {out / name}; rename one folder")
         folders[dataset] = name

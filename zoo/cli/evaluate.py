@@ -175,6 +175,7 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
 
     import torch
 
+    from zoo.data import take
     from zoo.files import write_atomically
     from zoo.run.image_grids import save_pairs
     from zoo.run.scoring import scores_to_dict
@@ -198,7 +199,7 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
     written = [str(target)]
     if scores.neighbors is not None:
         picture = target.with_name(f"{target.stem}-neighbors.png")
-        save_pairs(scores.neighbors.images, data.train.images[scores.neighbors.indices], picture)
+        save_pairs(scores.neighbors.images, take(data.train.images, scores.neighbors.indices), picture)
         written.append(f"{picture} (generated images above their nearest training images)")
     click.echo(f"wrote {', '.join(written)}")
 

@@ -58,6 +58,7 @@ def _rows(kind: str, found: Registry) -> Iterator[tuple[str, ...]]:
             shape = "×".join(map(str, source.value.shape)) if source.value.shape else ""
             yield name, source.value.help, shape, source.plugin.package
         yield "folder:PATH", "a folder of images, with or without class subfolders", "any", ""
+        yield "hf:NAME", "a data set of Hugging Face's datasets, by its name or path (extra hf)", "any", ""
     elif kind == "metrics":
         for name, registered in found.metrics.items():
             metric = registered.value

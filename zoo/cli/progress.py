@@ -39,6 +39,12 @@ class PlainProgress(Callback):
     ) -> None:
         return None
 
+    def decoded(self, images: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - self._last >= self.every_seconds:
+            self._last = now
+            self._print(f"decoded {images:,} of {total:,} images")
+
     def started(self, settings: Mapping[str, Any], folder: Path, total_images: int, images_seen: int) -> None:
         length = f"{settings['epochs']} epochs, " if "epochs" in settings else ""
         verb = f"resumes at {images_seen:,} of" if images_seen else "trains on"

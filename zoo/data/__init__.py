@@ -1,4 +1,4 @@
-"""Data sets: the bundled ones, the published ones, and any folder of images."""
+"""Data sets: bundled, published, from a folder of images, or from Hugging Face."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from functools import partial
 
 from zoo.data.array_cache import cache_dir
 from zoo.data.celeba import load_celeba
+from zoo.data.conform import conform
 from zoo.data.digits import load_digits
 from zoo.data.download import check_directory
-from zoo.data.image_folder import absolute_name, open_folder
+from zoo.data.huggingface import open_huggingface
+from zoo.data.image_folder import open_folder
+from zoo.data.image_format import ImageFormat, ImageOptions
+from zoo.data.mapped import chunks, is_mapped, take
+from zoo.data.memory import parse_bytes
+from zoo.data.names import FOLDER, HUGGING_FACE, absolute_name
 from zoo.data.pixels import from_uint8, to_uint8
 from zoo.data.spec import DataOptions, Dataset, DataSource, DataSpec, DataWarning, Split
 from zoo.data.torchvision_sets import load_cifar10, load_emnist, load_mnist_like, load_svhn
@@ -21,17 +27,22 @@ __all__ = [
     "DataSpec",
     "DataWarning",
     "Dataset",
+    "ImageFormat",
+    "ImageOptions",
     "Split",
     "absolute_name",
     "bundled_sources",
     "cache_dir",
+    "chunks",
     "from_uint8",
+    "is_mapped",
     "load_dataset",
     "open_folder",
+    "open_huggingface",
+    "parse_bytes",
+    "take",
     "to_uint8",
 ]
-
-_FOLDER = "folder:"
 
 
 def bundled_sources() -> list[DataSource]:
@@ -57,23 +68,28 @@ def bundled_sources() -> list[DataSource]:
 
 
 def load_dataset(name: str, options: DataOptions, sources: Mapping[str, DataSource]) -> Dataset:
-    """The data set of that name.
+    """Load a data set in the format of the options.
 
     Args:
-        name: A registered name, or `folder:PATH` for one's own images; see `open_folder`.
-        options: How it is found and shaped.
-        sources: What is registered, by name.
+        name: A registered name, `folder:PATH` for a folder of images (see `open_folder`), or `hf:NAME` for a data set of
+            Hugging Face.
+        options: Where it is found and how it is loaded.
+        sources: The registered data sets by name.
 
     Raises:
-        UsageError: if nothing has that name, or `data_dir` is not a directory that can be read.
-        ZooError: if the data cannot be had.
+        UsageError: If nothing has that name, or `data_dir` is not a directory that can be read.
+        ZooError: If the data are not available.
     """
-    if options.data_dir is not None:  # also where the source would not look at it: a mistyped path is told
+    if options.data_dir is not None:  # also if the source would not look at it: a mistyped path is an error
         check_directory(options.data_dir, "data_dir")
-    if name.startswith(_FOLDER):
-        if not (path := name.removeprefix(_FOLDER)):
+    if name.startswith(FOLDER):
+        if not (path := name.removeprefix(FOLDER)):
             raise UsageError("folder: needs a path, as in folder:~/photos.")
         return open_folder(path, options)
+    if name.startswith(HUGGING_FACE):
+        if not (path := name.removeprefix(HUGGING_FACE)):
+            raise UsageError("hf: needs a name or a path, as in hf:org/name.")
+        return open_huggingface(path, options)
     if name not in sources:
-        raise unknown_name("data set", name, [*sources, "folder:PATH"])
-    return sources[name].load(options)
+        raise unknown_name("data set", name, [*sources, "folder:PATH", "hf:NAME"])
+    return conform(sources[name].load(options), options)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from zoo.data.array_cache import cache_dir, load_arrays, save_arrays
 from zoo.data.download import Published, data_root, obtain
-from zoo.data.images import Frame, in_threads, render
-from zoo.data.spec import DataOptions, Dataset, Split
+from zoo.data.image_format import ImageFormat
+from zoo.data.image_store import ImageStore, Stored, key_of
+from zoo.data.images import render
+from zoo.data.spec import DataOptions, Dataset
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ _ARCHIVE, _PARTITION = "img_align_celeba.zip", "list_eval_partition.txt"
 
 
 def load_celeba(options: DataOptions) -> Dataset:
-    """CelebA (Liu et al., 2015), «aligned and cropped»: 162,770 training and 19,962 test faces, unlabelled.
+    """Load CelebA (Liu et al., 2015), aligned and cropped: 162,770 training and 19,962 test faces, without labels.
 
-    The middle 148×148 pixels, where the face is, are resized to 64×64, or to `image_size`; with crop "none"
-    the whole 178×218 image is squeezed. The splits are the published train and test; valid is left aside.
+    The middle 148×148 pixels, where the face is, are resized to 64×64, or to the size of the options; with crop
+    ``none`` the whole 178×218 image is distorted. The splits are the published train and test; valid is not used.
     The images are read from `celeba/img_align_celeba.zip`, else from the folder of that name beside it.
     Decoding takes minutes, so its result, 2.2 GB at 64×64, is cached.
     """
@@ -44,57 +45,50 @@ def load_celeba(options: DataOptions) -> Dataset:
         name: Published(f"{folder}/{name}", md5, (f"https://drive.google.com/file/d/{file_id}/view",))
         for file_id, md5, name in CelebA.file_list
     }
-    frame = Frame(options.image_size or _SIZE, options.channels or 3, options.crop)
+    form = attrs.evolve(options.format, size=options.format.size or _SIZE).resolve((3, *_SIZE))
     packed, plain = root / folder / _ARCHIVE, root / folder / Path(_ARCHIVE).stem
     partition = obtain("celeba", root, published[_PARTITION], options.download)
 
-    file = None
     source = packed if packed.is_file() else plain
     if source.exists():  # an archive that was verified and decoded before is not hashed again, which takes seconds
-        file = _cache_file(source, partition, frame)
-        stored = load_arrays(file)
-        if stored is not None and {"train", "test"} <= stored.keys():
-            return _dataset(stored["train"], stored["test"])
+        stored = _store(source, partition, form, options).find()
+        if stored is not None:
+            return stored.dataset
     if source == packed or not plain.is_dir():
         source = obtain("celeba", root, published[_ARCHIVE], options.download)
-        file = _cache_file(source, partition, frame)
-
-    rows = [line.split() for line in partition.read_text().splitlines() if line.strip()]
-    names = {part: [name for name, number in rows if number == code] for part, code in (("train", "0"), ("test", "2"))}
-    if source.is_dir():
-        arrays = {part: _decode(lambda n: (source / n).read_bytes(), names[part], frame) for part in names}
-    else:
-        with zipfile.ZipFile(source) as archive:
-            arrays = {part: _decode(lambda n: archive.read(f"{plain.name}/{n}"), names[part], frame) for part in names}
-    if file is not None:
-        save_arrays(file, arrays)
-    return _dataset(arrays["train"], arrays["test"])
+    store = _store(source, partition, form, options)
+    with store.lock():
+        return (store.find() or _decode(store, source, partition, form)).dataset
 
 
-def _dataset(train: NDArray[np.uint8], test: NDArray[np.uint8]) -> Dataset:
-    return Dataset("celeba", Split(torch.from_numpy(train)), Split(torch.from_numpy(test)), (), 20)
-
-
-def _cache_file(source: Path, partition: Path, frame: Frame) -> Path:
+def _store(source: Path, partition: Path, form: ImageFormat, options: DataOptions) -> ImageStore:
     stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in (source, partition)]
-    key = repr(("celeba 1", str(source.resolve()), stamps, frame, _CROP))
-    return cache_dir() / "data" / f"celeba-{hashlib.sha256(key.encode()).hexdigest()}.npz"
+    return ImageStore("celeba", "celeba", key_of(str(source.resolve()), stamps, form, _CROP), options)
 
 
-def _decode(content: Callable[[str], bytes], names: list[str], frame: Frame) -> NDArray[np.uint8]:
-    out = np.empty((len(names), *frame.shape), np.uint8)
-
+def _decode(store: ImageStore, source: Path, partition: Path, form: ImageFormat) -> Stored:
     from PIL import Image
 
-    def one(index: int) -> None:
-        try:
-            with Image.open(io.BytesIO(content(names[index]))) as image:
-                out[index] = render(_middle(image) if frame.crop == "center" else image, frame)
-        except Exception as error:  # Pillow's formats raise all kinds of errors on damaged files
-            raise ZooError(f"celeba: {names[index]} is damaged or missing: {error}") from error
+    rows = [line.split() for line in partition.read_text().splitlines() if line.strip()]
+    train, test = ([name for name, number in rows if number == code] for code in ("0", "2"))
+    names = [*train, *test]
+    with contextlib.ExitStack() as stack:
+        content: Callable[[str], bytes]
+        if source.is_dir():
+            content = lambda name: (source / name).read_bytes()  # noqa: E731
+        else:
+            archive, folder = stack.enter_context(zipfile.ZipFile(source)), Path(_ARCHIVE).stem
+            content = lambda name: archive.read(f"{folder}/{name}")  # noqa: E731
 
-    in_threads(one, range(len(names)))
-    return out
+        def pixels(row: int) -> NDArray[np.uint8]:
+            try:
+                with Image.open(io.BytesIO(content(names[row]))) as image:
+                    return render(_middle(image) if form.crop == "center" else image, form)
+            except Exception as error:  # Pillow's formats raise all kinds of errors on damaged files
+                raise ZooError(f"celeba: {names[row]} is damaged or missing: {error}") from error
+
+        decoded = store.decode(len(names), form.shape, pixels)
+    return store.finish(decoded, np.arange(len(names)), len(train), None, ())
 
 
 def _middle(image: Image) -> Image:

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from zoo.data.array_cache import cache_dir, load_arrays, save_arrays
-from zoo.data.images import conform
 from zoo.data.spec import DataOptions, Dataset, Split
 
 __all__ = ["load_digits"]
@@ -32,7 +31,7 @@ def load_digits(options: DataOptions) -> Dataset:
     arrays = _scans()
     images, labels = torch.from_numpy(arrays["images"])[:, None], torch.from_numpy(arrays["labels"])
     chosen = torch.from_numpy(_stratified(arrays["labels"], _TEST))
-    train, test = (Split(conform(images[rows], options), labels[rows]) for rows in (~chosen, chosen))
+    train, test = (Split(images[rows], labels[rows]) for rows in (~chosen, chosen))
     return Dataset("digits", train, test, tuple("0123456789"), _EPOCHS)
 
 

@@ -1,27 +1,27 @@
-"""The user's own images: any folder of files that Pillow can read, as a data set."""
+"""Data sets from folders of image files that Pillow can read."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from zoo.data.array_cache import cache_dir, load_arrays, save_arrays
 from zoo.data.download import check_directory, data_root
-from zoo.data.images import Frame, in_threads, is_gray, probe, read
+from zoo.data.image_format import SMALLEST_SIDE, ImageFormat
+from zoo.data.image_store import DamagedImageError, ImageStore, Stored, key_of
+from zoo.data.images import in_threads, is_gray, probe, read
 from zoo.data.listing import Item, scan, share
-from zoo.data.spec import SMALLEST_SIDE, DataOptions, Dataset, DataWarning, Split
+from zoo.data.names import public_name
+from zoo.data.spec import DataOptions, Dataset, DataWarning
 from zoo.errors import UsageError
 
-__all__ = ["absolute_name", "open_folder"]
+__all__ = ["default_epochs", "default_format", "open_folder"]
 
 _LARGEST_OWN_SIDE = 128  # pixels; images that share a size up to this keep it
 _USUAL_SIZE = (64, 64)
@@ -30,61 +30,58 @@ _IMAGES_SEEN = 1_200_000  # about 20 epochs of MNIST
 _Header: TypeAlias = tuple[str, tuple[int, int]]  # Pillow mode, upright (H, W)
 
 
-@attrs.frozen(eq=False)
-class _Decoded:
-    images: NDArray[np.uint8]  # (n, C, H, W)
-    kept: NDArray[np.int64]  # (n,) positions in the listing
-    damaged: list[str]  # «path: reason» of every other file
-
-
 def open_folder(path: str | Path, options: DataOptions) -> Dataset:
-    """Images of one's own: flat in a folder, in class folders, or either of these under `train` and `test`.
+    """Load images flat in a folder, in class folders, or either of these under `train` and `test`.
 
-    - Without a test folder, the hash of their relative paths sets a tenth of the images aside, of fewer than 100
-      at least a quarter, up to 10.
-    - Size: `image_size`; else the size that all images share, if neither side exceeds 128 pixels; else 64×64.
-    - Channels: `channels`; else 1 if every image is gray, else 3.
+    - Without a test folder, the hash of their relative paths puts a tenth of the images into the test split, of fewer
+      than 100 at least a quarter, up to 10.
+    - Size: `options.format.size`; else the size that all images share, if neither side exceeds 128 pixels; else 64×64.
+    - Channels: `options.format.channels`; else 1 if every image is gray, else 3.
     - Files that cannot be decoded are named in a `DataWarning` and left out.
-    - What was decoded is cached, until a file's path, size or modification time changes.
+    - Decoded images are cached until a file's path, size or modification time changes. An interrupted decoding is
+      continued by the next call. Images beyond `options.memory` are mapped from the cache.
     - Epochs: as many as show about 1.2 million images, between 1 and 200.
 
     Args:
         path: The folder. A relative path is looked up in the working directory, then in the data root, so that a
             protocol can name a folder without the path of a machine.
-        options: `data_dir`, `image_size`, `crop` and `channels` are used; how images are resized is told in
-            `zoo.data.images`.
+        options: How the images are loaded; `zoo.data.images` says how they are resized.
 
     Returns:
         A data set named `folder:` and the folder's own name.
 
     Raises:
-        UsageError: if the folder is missing, has fewer than two readable images, or another layout.
+        UsageError: If the folder is missing, has fewer than two readable images, or another layout.
     """
     root = _find(Path(path).expanduser(), options)
     items = scan(root)
-    file = cache_dir() / "data" / f"folder-{_key(root, items, options)}.npz"
-    decoded = _from_cache(file, len(items))
-    if decoded is None:
-        decoded = _decode(root, items, options)
-        arrays: dict[str, NDArray[Any]] = {
-            "images": decoded.images,
-            "kept": decoded.kept,
-            "damaged": np.array(decoded.damaged, dtype=np.str_),
-        }
-        save_arrays(file, arrays)
-    if decoded.damaged:
-        message = f"{root}: {len(decoded.damaged)} of {len(items)} files are damaged or no images, and left out: "
-        warnings.warn(message + _first(decoded.damaged), DataWarning, stacklevel=2)
-    return _dataset(root, [items[int(index)] for index in decoded.kept], decoded.images)
+    store = ImageStore(public_name(f"folder:{root}"), "folder", _key(root, items, options), options)
+    stored = store.find()
+    if stored is None:
+        with store.lock():
+            stored = store.find() or _decode(store, root, items, options)
+    damaged = stored.arrays["damaged"].tolist()
+    if damaged:
+        message = f"{root}: {len(damaged)} of {len(items)} files are damaged or no images, and left out: "
+        warnings.warn(message + _first(damaged), DataWarning, stacklevel=2)
+    return attrs.evolve(stored.dataset, epochs=default_epochs(len(stored.dataset.train)))
 
 
-def absolute_name(dataset: str) -> str:
-    """``folder:PATH`` with an absolute path; unchanged if it names another data set or a folder of the data root."""
-    prefix, _, path = dataset.partition("folder:")
-    if prefix or not path:
-        return dataset
-    found = Path(path).expanduser()
-    return f"folder:{os.path.abspath(found)}" if found.exists() else dataset
+def default_epochs(images: int) -> int:
+    """Default number of epochs of a training set without a published one."""
+    return min(200, max(1, round(_IMAGES_SEEN / images)))
+
+
+def default_format(asked: ImageFormat, sizes: set[tuple[int, int]], *, gray: bool) -> ImageFormat:
+    """The format of images that need not agree in size and mode: what is asked for, else what they share.
+
+    Args:
+        asked: The format of the options.
+        sizes: All (H, W) of the images.
+        gray: Whether all of them are gray.
+    """
+    size = next(iter(sizes)) if len(sizes) == 1 else _USUAL_SIZE
+    return asked.resolve((1 if gray else 3, *(size if max(size) <= _LARGEST_OWN_SIDE else _USUAL_SIZE)))
 
 
 def _find(path: Path, options: DataOptions) -> Path:
@@ -96,55 +93,37 @@ def _find(path: Path, options: DataOptions) -> Path:
     return check_directory(inside, "folder")
 
 
-def _dataset(root: Path, items: Sequence[Item], images: NDArray[np.uint8]) -> Dataset:
+def _split(root: Path, items: Sequence[Item]) -> NDArray[np.bool_]:
+    """Which of the readable files are test images."""
     if any(item.split for item in items):
         test = np.array([item.split == "test" for item in items])
         for part, rows in (("train", ~test), ("test", test)):
             if not rows.any():
                 raise UsageError(f"{root / part} holds no image that can be read.")
-    elif len(items) < 2:
+        return test
+    if len(items) < 2:
         raise UsageError(f"{root} holds one image; at least two are needed, one to train on and one to test.")
-    else:
-        test = np.array(share([item.path for item in items]))
-    classes = tuple(sorted({item.label for item in items if item.label is not None}))
-    labels = np.array([classes.index(item.label) for item in items if item.label is not None], dtype=np.int64)
-
-    def split(rows: NDArray[np.bool_]) -> Split:
-        return Split(torch.from_numpy(images[rows]), torch.from_numpy(labels[rows]) if classes else None)
-
-    train = split(~test)
-    epochs = min(200, max(1, round(_IMAGES_SEEN / len(train))))
-    return Dataset(f"folder:{Path(os.path.abspath(root)).name or 'root'}", train, split(test), classes, epochs)
+    return np.array(share([item.path for item in items]))
 
 
 def _key(root: Path, items: Sequence[Item], options: DataOptions) -> str:
     """Changes whenever a file, an option that shapes images, or the decoder changes."""
     import PIL
 
-    sha = hashlib.sha256()
-    sha.update(repr(("folder 1", PIL.__version__, options.image_size, options.crop, options.channels)).encode())
-    sha.update(os.fsencode(root.resolve()))
+    stamps = []
     for item in items:
         try:
             stat = os.stat(root / item.path)
-            stamp = (stat.st_size, stat.st_mtime_ns)
+            stamps.append((stat.st_size, stat.st_mtime_ns))
         except OSError:  # a broken link
-            stamp = (-1, -1)
-        sha.update(os.fsencode(f"\0{item.path}\0{stamp}"))
-    return sha.hexdigest()
+            stamps.append((-1, -1))
+    form = options.format
+    paths = [item.path for item in items]
+    return key_of(PIL.__version__, form.size, form.crop, form.channels, str(root.resolve()), paths, stamps)
 
 
-def _from_cache(file: Path, count: int) -> _Decoded | None:
-    stored = load_arrays(file)
-    if stored is None or stored.keys() != {"images", "kept", "damaged"}:
-        return None
-    decoded = _Decoded(stored["images"], stored["kept"], stored["damaged"].tolist())
-    whole = len(decoded.images) == len(decoded.kept) == count - len(decoded.damaged)
-    return decoded if whole and decoded.images.dtype == np.uint8 and decoded.images.ndim == 4 else None
-
-
-def _decode(root: Path, items: Sequence[Item], options: DataOptions) -> _Decoded:
-    """Read every header, settle the frame, decode; again in the rare case that damage changes the frame."""
+def _decode(store: ImageStore, root: Path, items: Sequence[Item], options: DataOptions) -> Stored:
+    """Read every header, choose the format, decode; again in the rare case that damage changes the format."""
 
     def header(item: Item) -> _Header | str:
         try:
@@ -160,42 +139,49 @@ def _decode(root: Path, items: Sequence[Item], options: DataOptions) -> _Decoded
         else:
             headers[index] = found
     while headers:
-        frame = _frame(root, list(headers.values()), options)
-        kept = list(headers)
-        images = np.empty((len(kept), *frame.shape), np.uint8)
+        form = _format(root, list(headers.values()), options)
+        kept = _training_first(root, items, list(headers))
 
-        def pixels(row: int, kept: list[int] = kept, out: NDArray[np.uint8] = images, frame: Frame = frame) -> str:
+        def pixels(row: int, kept: Sequence[int] = kept, form: ImageFormat = form) -> NDArray[np.uint8]:
             item = items[kept[row]]
             try:
-                out[row] = read(root / item.path, frame)
+                return read(root / item.path, form)
             except Exception as error:
-                return _reason(item, error)
-            return ""
+                raise DamagedImageError(_reason(item, error)) from error
 
-        bad = {row: reason for row, reason in enumerate(in_threads(pixels, range(len(kept)))) if reason}
-        for row, reason in bad.items():
+        decoded = store.decode(len(kept), form.shape, pixels)
+        for row, reason in decoded.damaged.items():
             damaged[kept[row]] = reason
             del headers[kept[row]]
-        if headers and _frame(root, list(headers.values()), options) == frame:
-            rows = [row for row in range(len(kept)) if row not in bad]
-            reasons = [damaged[index] for index in sorted(damaged)]
-            return _Decoded(images[rows] if bad else images, np.array(list(headers), dtype=np.int64), reasons)
+        if headers and _format(root, list(headers.values()), options) == form:
+            row_of = {index: row for row, index in enumerate(kept)}
+            final = _training_first(root, items, list(headers))
+            rows = np.array([row_of[index] for index in final], dtype=np.int64)
+            train = int((~_split(root, [items[index] for index in headers])).sum())
+            names = [items[index].label for index in final]
+            classes = tuple(sorted({name for name in names if name is not None}))
+            places = {name: place for place, name in enumerate(classes)}
+            labels = np.array([places[name] for name in names if name is not None], dtype=np.int64) if classes else None
+            texts = np.array([damaged[index] for index in sorted(damaged)], dtype=np.str_)
+            return store.finish(decoded, rows, train, labels, classes, {"damaged": texts})
     reasons = [damaged[index] for index in sorted(damaged)]
     raise UsageError(f"{root}: none of its {len(items)} files can be read as an image: {_first(reasons)}")
 
 
-def _frame(root: Path, headers: Sequence[_Header], options: DataOptions) -> Frame:
-    channels = options.channels or (1 if all(is_gray(mode) for mode, _ in headers) else 3)
-    if options.image_size is not None:
-        return Frame(options.image_size, channels, options.crop)
+def _training_first(root: Path, items: Sequence[Item], kept: Sequence[int]) -> list[int]:
+    """The readable files, training images before test images, else in the order of the listing."""
+    test = _split(root, [items[index] for index in kept]).tolist()
+    return sorted(kept, key=dict(zip(kept, test, strict=True)).__getitem__)
+
+
+def _format(root: Path, headers: Sequence[_Header], options: DataOptions) -> ImageFormat:
     sizes = {size for _, size in headers}
-    size = sizes.pop() if len(sizes) == 1 else _USUAL_SIZE
-    if min(size) < SMALLEST_SIDE:
+    if options.format.size is None and len(sizes) == 1 and min(size := next(iter(sizes))) < SMALLEST_SIDE:
         raise UsageError(
             f"{root}: its images are {size[0]}×{size[1]} pixels, and each side must have at least"
             f" {SMALLEST_SIDE}; give image_size to enlarge them."
         )
-    return Frame(size if max(size) <= _LARGEST_OWN_SIDE else _USUAL_SIZE, channels, options.crop)
+    return default_format(options.format, sizes, gray=all(is_gray(mode) for mode, _ in headers))
 
 
 def _reason(item: Item, error: Exception) -> str:

@@ -1,50 +1,64 @@
-"""From an image file of any kind to uint8 pixels of one shape.
+"""Decoding of image files of any kind to uint8 pixels of one format.
 
-Resizing is Pillow's LANCZOS. Its support grows with the reduction factor, so reductions are antialiased, and
-it is the sharpest filter of which that holds; BOX is exact only at whole factors and aliases between them.
-Pictures with transparency are laid on white, as a browser or a page shows them. Sixteen-bit grays are divided
-by 257, the same for every image, so 65535 becomes 255; Pillow's own conversion would clip them.
+Resizing is Pillow's LANCZOS. Its support grows with the reduction factor, so reductions are antialiased, and it is the
+sharpest filter for which that holds; BOX is exact only at whole factors and aliases between them. Transparent images
+are laid on white, as browsers show them. 16-bit grays are divided by 257, the same for every image, so 65535 becomes
+255; Pillow's own conversion would clip them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 import attrs
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from zoo.data.spec import DataOptions
+from zoo.data.image_format import ImageFormat
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-__all__ = ["Frame", "conform", "in_threads", "is_gray", "probe", "read", "render"]
+__all__ = ["in_threads", "is_gray", "probe", "read", "render"]
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
+_DECODED_BYTES = 2**29  # of images that are decoded at the same time; a larger one is decoded alone
+_PIXEL_BYTES = 12  # as decoded, converted to RGBA, and composited
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@attrs.frozen
-class Frame:
-    """The shape that images are rendered to: size (H, W) in pixels, 1 or 3 channels, and the crop rule."""
+@attrs.define(eq=False)
+class _Budget:
+    """Bytes that several threads share."""
 
-    size: tuple[int, int]
-    channels: int
-    crop: str
+    free: int
+    total: int
+    changed: threading.Condition = attrs.field(factory=threading.Condition)
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return self.channels, *self.size
+    @contextmanager
+    def reserve(self, size: int) -> Iterator[None]:
+        """Wait for ``size`` bytes; for all of them if there are fewer."""
+        size = min(size, self.total)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= size)
+            self.free -= size
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += size
+                self.changed.notify_all()
+
+
+_BUDGET = _Budget(_DECODED_BYTES, _DECODED_BYTES)
 
 
 def is_gray(mode: str) -> bool:
@@ -52,7 +66,7 @@ def is_gray(mode: str) -> bool:
     return mode in ("1", "L", "LA") or mode.startswith("I")
 
 
-def probe(source: Path) -> tuple[str, tuple[int, int]]:
+def probe(source: Path | IO[bytes]) -> tuple[str, tuple[int, int]]:
     """Pillow mode and upright (H, W) of an image file, from its header alone."""
     from PIL import Image
 
@@ -62,15 +76,15 @@ def probe(source: Path) -> tuple[str, tuple[int, int]]:
         return image.mode, (width, height) if turned else (height, width)
 
 
-def read(source: Path | IO[bytes], frame: Frame) -> NDArray[np.uint8]:
+def read(source: Path | IO[bytes], form: ImageFormat) -> NDArray[np.uint8]:
     """Decode an image file (its first frame), turn it upright by its EXIF orientation, and render it."""
     from PIL import Image, ImageOps
 
-    with Image.open(source) as image:
-        return render(ImageOps.exif_transpose(image), frame)
+    with Image.open(source) as image, _BUDGET.reserve(image.width * image.height * _PIXEL_BYTES):
+        return render(ImageOps.exif_transpose(image), form)
 
 
-def render(image: Picture, frame: Frame) -> NDArray[np.uint8]:
+def render(image: Picture, form: ImageFormat) -> NDArray[np.uint8]:
     """An image as uint8 with shape (C, H, W).
 
     Raises:
@@ -78,15 +92,15 @@ def render(image: Picture, frame: Frame) -> NDArray[np.uint8]:
     """
     from PIL import Image, ImageOps
 
-    image = _eight_bit(image, frame.channels)
-    height, width = frame.size
+    channels, height, width = form.shape
+    image = _eight_bit(image, channels)
     if image.size != (width, height):
-        if frame.crop == "center":
+        if form.crop == "center":
             image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
         else:
             image = image.resize((width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if frame.channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def _eight_bit(image: Picture, channels: int) -> Picture:
@@ -102,25 +116,6 @@ def _eight_bit(image: Picture, channels: int) -> Picture:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if channels == 1 else "RGB")
-
-
-def conform(images: Tensor, options: DataOptions) -> Tensor:
-    """Give stored images the size and channels that were asked for; the same tensor when they have them.
-
-    Args:
-        images: uint8 with shape (N, C, H, W).
-        options: `image_size`, `crop` and `channels` are used.
-    """
-    from PIL import Image
-
-    own = tuple(images.shape[1:])
-    frame = Frame(options.image_size or (own[1], own[2]), options.channels or own[0], options.crop)
-    if frame.shape == own:
-        return images
-    out = np.empty((len(images), *frame.shape), np.uint8)
-    for index, pixels in enumerate(images.permute(0, 2, 3, 1).numpy()):
-        out[index] = render(Image.fromarray(pixels[..., 0] if own[0] == 1 else pixels), frame)
-    return torch.from_numpy(out)
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

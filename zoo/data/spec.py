@@ -1,4 +1,4 @@
-"""What the other rooms know of a data set: its shape, its splits, its options and where it comes from."""
+"""A data set: its shape, its splits, its options and its source."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
-from zoo.errors import UsageError, ZooError
+from zoo.data.image_format import ImageFormat
+from zoo.data.mapped import chunks
+from zoo.data.memory import half_of_available
+from zoo.errors import ZooError
 
-__all__ = ["SMALLEST_SIDE", "DataOptions", "DataSource", "DataSpec", "DataWarning", "Dataset", "Split"]
-
-SMALLEST_SIDE = 8  # pixels; below it the strided stages of the networks have nothing left to halve
+__all__ = ["DataOptions", "DataSource", "DataSpec", "DataWarning", "Dataset", "Split", "StoredStatistics"]
 
 
 class DataWarning(UserWarning):
-    """Part of a data set was left out, replaced or not cached; the message says which part and why."""
+    """Part of a data set was left out, replaced or not cached; the message names the part and the reason."""
 
 
 @attrs.frozen(eq=False)
 class DataSpec:
-    """What a network may depend on: everything about a data set except its images.
+    """All that networks may depend on: everything about a data set except its images.
 
     Args:
-        name: The data set's name, without any path.
+        name: Name of the data set, without any path.
         shape: (C, H, W) of one image, in pixels.
-        classes: Class names, indexed by label; () when unlabelled.
-        mean: The mean training image in [−1, 1], float32, with shape (C, H, W); None where a saved run is
-            loaded, because its networks already hold what they took from it.
+        classes: Class names, indexed by label; () without labels.
+        mean: Mean training image in [−1, 1], float32 (C, H, W); None for a saved run, whose networks already contain
+            what they took from it.
     """
 
     name: str
@@ -43,14 +43,15 @@ class DataSpec:
 
 @attrs.frozen(eq=False)
 class Split:
-    """Images, and their labels where there are any.
+    """Images, and their labels if there are any.
 
     Args:
-        images: uint8 in 0..255, with shape (N, C, H, W) and C of 1 (gray) or 3 (RGB).
-        labels: int64 class indices with shape (N,), or None when unlabelled.
+        images: uint8 in 0..255, (N, C, H, W) with C of 1 (gray) or 3 (RGB): a tensor in memory, or one mapped from a
+            file, which `zoo.data.take` and `zoo.data.chunks` read without keeping its pages in memory.
+        labels: int64 class indices (N,), or None.
 
     Raises:
-        ZooError: if a shape or a dtype is another.
+        ZooError: If a shape or a dtype is another.
     """
 
     images: Tensor
@@ -69,18 +70,32 @@ class Split:
 
 
 @attrs.frozen(eq=False)
+class StoredStatistics:
+    """Statistics of a whole data set, kept beside its mapped images.
+
+    Args:
+        digest: See `Dataset.digest`.
+        mean: See `DataSpec.mean`.
+    """
+
+    digest: str
+    mean: Tensor
+
+
+@attrs.frozen(eq=False)
 class Dataset:
-    """A data set held in memory: a training split, a test split, and what describes them.
+    """A training split, a test split, and their description.
 
     Args:
         name: As users type it; for a folder, `folder:` and the folder's own name.
-        train: What models are trained on.
-        test: What they are judged on; never seen in training.
-        classes: Class names, indexed by label; () when unlabelled.
-        epochs: A sensible number of passes over `train`, used when the user names none.
+        train: Images to train on.
+        test: Images to evaluate on; never seen in training.
+        classes: Class names, indexed by label; () without labels.
+        epochs: Default number of passes over `train`.
+        stored: Statistics computed when the images were stored; None computes them on first use.
 
     Raises:
-        ZooError: if a split is empty, the splits differ in shape, or labels and classes do not agree.
+        ZooError: If a split is empty, the splits differ in shape, or labels and classes do not agree.
     """
 
     name: str
@@ -88,6 +103,7 @@ class Dataset:
     test: Split
     classes: tuple[str, ...] = ()
     epochs: int = 20
+    stored: StoredStatistics | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not len(self.train) or not len(self.test):
@@ -109,22 +125,32 @@ class Dataset:
         c, h, w = self.train.images.shape[1:]
         return c, h, w
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the images of both splits."""
+        return self.train.images.nbytes + self.test.images.nbytes
+
     @cached_property
     def spec(self) -> DataSpec:
-        """What networks may depend on; its mean is taken over `train` alone."""
+        """Description for networks; its mean is that of `train` alone."""
+        if self.stored is not None:
+            return DataSpec(self.name, self.shape, self.classes, self.stored.mean)
         total = torch.zeros(self.shape, dtype=torch.float64)
-        for start in range(0, len(self.train), 4096):  # the whole set as float would take 8 times its memory
-            total += self.train.images[start : start + 4096].to("cpu", torch.float64).sum(0)
+        for part in chunks(self.train.images, 4096):  # the whole set as float64 would take 8 times its memory
+            total += part.to("cpu", torch.float64).sum(0)
         mean = (total / len(self.train) / 127.5 - 1).float()
         return DataSpec(self.name, self.shape, self.classes, mean)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over shapes, pixels and labels of both splits: equal digests, equal data."""
+        if self.stored is not None:
+            return self.stored.digest
         sha = hashlib.sha256()
         for split in (self.train, self.test):
             sha.update(repr(tuple(split.images.shape)).encode())
-            sha.update(split.images.cpu().contiguous().numpy().data)
+            for part in chunks(split.images, 4096):
+                sha.update(part.cpu().contiguous().numpy().data)
             sha.update(b"unlabelled" if split.labels is None else b"labelled")
             if split.labels is not None:
                 sha.update(split.labels.cpu().numpy().astype("<i8").tobytes())
@@ -135,58 +161,44 @@ def _path(value: str | Path | None) -> Path | None:
     return None if value is None else Path(value).expanduser()
 
 
-def _size(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # TOML has lists where Python has tuples
-
-
 @attrs.frozen
 class DataOptions:
-    """How a data set is found and shaped; the same for every source.
+    """Where a data set is found, and the form in which it is loaded; the same for every source.
 
     Args:
         data_dir: A torchvision-style root (`MNIST/raw/*.gz` and so on). None: `$ZOO_DATA`, else the user's
             data directory.
-        image_size: (H, W) in pixels, at least 8 each; None: the data set's own.
-        crop: What happens when the aspect ratios differ. "center": the shorter side is fitted and the middle
-            is kept; "none": the whole image is squeezed.
-        channels: 1 (luma) or 3 (RGB); None: the data set's own.
-        download: Whether what is missing may be downloaded.
-
-    Raises:
-        UsageError: if a value is not allowed.
+        format: Size, channels and crop rule of the images.
+        download: Whether missing files may be downloaded.
+        memory: Bytes of images up to which a data set stays in memory; a larger one is mapped from a file in the
+            cache. None: half of the available memory. Has no effect on the images.
+        progress: Called while images are decoded, with their number so far and in total.
     """
 
     data_dir: Path | None = attrs.field(default=None, converter=_path)
-    image_size: tuple[int, int] | None = attrs.field(default=None, converter=_size)
-    crop: str = "center"
-    channels: int | None = None
+    format: ImageFormat = attrs.field(factory=ImageFormat)
     download: bool = True
+    memory: int | None = None
+    progress: Callable[[int, int], None] | None = attrs.field(default=None, eq=False)
 
-    def __attrs_post_init__(self) -> None:
-        size = self.image_size
-        if size is not None and not (
-            isinstance(size, tuple)
-            and len(size) == 2
-            and all(isinstance(side, int) and side >= SMALLEST_SIDE for side in size)
-        ):
-            raise UsageError(f"image_size must be (H, W), each at least {SMALLEST_SIDE} pixels, not {size!r}.")
-        if self.crop not in ("center", "none"):
-            raise UsageError(f"crop must be 'center' or 'none', not {self.crop!r}.")
-        if self.channels not in (None, 1, 3):
-            raise UsageError(f"channels must be 1 or 3, not {self.channels!r}.")
+    @property
+    def memory_limit(self) -> int:
+        """``memory``, or its default."""
+        return half_of_available() if self.memory is None else self.memory
 
 
 @attrs.frozen
 class DataSource:
-    """What a plugin registers: a name, and how to load what it names.
+    """A data set that a plugin registers.
 
     Args:
-        name: What users type after `--dataset`.
+        name: Value of `--dataset`.
         help: One line for `zoo list datasets`.
-        load: Called with the options; returns the data set, or raises `ZooError` with the remedy.
-        shape: (C, H, W) with default options, or None where it is known only after loading.
-        epochs: The default number of epochs.
-        train_images: Number of training images, or None where it is known only after loading.
+        load: Called with the options; returns the data set, or raises `ZooError` with the remedy. Images of another
+            format than `options.format` are converted by the caller.
+        shape: (C, H, W) with default options, or None if it is known only after loading.
+        epochs: Default number of epochs.
+        train_images: Number of training images, or None if it is known only after loading.
     """
 
     name: str

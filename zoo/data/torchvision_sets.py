@@ -23,7 +23,6 @@ from torch import Tensor
 
 from zoo.data.array_cache import cache_dir, load_arrays, save_arrays
 from zoo.data.download import Published, damage, data_root, obtain, present
-from zoo.data.images import conform
 from zoo.data.spec import DataOptions, Dataset, Split
 from zoo.errors import ZooError
 
@@ -59,7 +58,7 @@ def load_mnist_like(name: str, folder: str, epochs: int, options: DataOptions) -
         return _idx(gzip.decompress(path.read_bytes()), path)
 
     train_x, train_y, test_x, test_y = (tensor(file, md5) for file, md5 in source["resources"].tolist())
-    train, test = _gray(train_x, train_y, options), _gray(test_x, test_y, options)
+    train, test = _gray(train_x, train_y), _gray(test_x, test_y)
     # torchvision names MNIST's classes «0 - zero»; the digit says as much
     return Dataset(name, train, test, tuple(c.split(" - ")[0] for c in source["classes"].tolist()), epochs)
 
@@ -100,13 +99,13 @@ def load_emnist(options: DataOptions) -> Dataset:
         path = obtain("emnist", root, Published(packed, EMNIST.md5, (EMNIST.url,)), options.download)
         with zipfile.ZipFile(path) as archive:
             parts = [_idx(gzip.decompress(archive.read(f"gzip/{name}-ubyte.gz")), path) for name in names]
-    train = _gray(parts[0].transpose(1, 2), parts[1], options)
-    test = _gray(parts[2].transpose(1, 2), parts[3], options)
+    train = _gray(parts[0].transpose(1, 2), parts[1])
+    test = _gray(parts[2].transpose(1, 2), parts[3])
     return Dataset("emnist", train, test, tuple(EMNIST.classes_split_dict["balanced"]), 20)
 
 
-def _gray(images: Tensor, labels: Tensor, options: DataOptions) -> Split:
-    return Split(conform(images[:, None].contiguous(), options), labels.long())
+def _gray(images: Tensor, labels: Tensor) -> Split:
+    return Split(images[:, None].contiguous(), labels.long())
 
 
 def _idx(content: bytes, path: Path) -> Tensor:
@@ -133,7 +132,7 @@ def load_cifar10(options: DataOptions) -> Dataset:
     if present(root, list(files)):
         troubles = [bad for path, md5 in files.items() if (bad := damage(root / path, md5))]
         if not troubles:
-            return _cifar10([(root / path).read_bytes() for path in files], options)
+            return _cifar10([(root / path).read_bytes() for path in files])
     published = Published(CIFAR10.filename, CIFAR10.tgz_md5, (CIFAR10.url,))
     path = obtain("cifar10", root, published, options.download, "; ".join(troubles) or None)
     contents = {}
@@ -141,17 +140,17 @@ def load_cifar10(options: DataOptions) -> Dataset:
         for member in archive:  # in the archive's order, so that it is decompressed once
             if member.name in files and (stream := archive.extractfile(member)):
                 contents[member.name] = stream.read()
-    return _cifar10([contents[path] for path in files], options)
+    return _cifar10([contents[path] for path in files])
 
 
-def _cifar10(contents: Sequence[bytes], options: DataOptions) -> Dataset:
+def _cifar10(contents: Sequence[bytes]) -> Dataset:
     """The last file is the test split; the others are the training split."""
     batches = [_cifar10_batch(content) for content in contents]
 
     def split(parts: Sequence[tuple[NDArray[np.uint8], list[int]]]) -> Split:
         pixels = np.concatenate([images for images, _ in parts])
         labels = torch.tensor([label for _, mine in parts for label in mine])
-        return Split(conform(torch.from_numpy(pixels), options), labels)
+        return Split(torch.from_numpy(pixels), labels)
 
     return Dataset("cifar10", split(batches[:-1]), split(batches[-1:]), _CIFAR10_CLASSES, 50)
 
@@ -196,6 +195,6 @@ def load_svhn(options: DataOptions) -> Dataset:
             raise ZooError(f"{path} is damaged: {error}; remove it.") from error
         pixels = np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1))
         labels = content["y"].reshape(-1).astype(np.int64) % 10
-        return Split(conform(torch.from_numpy(pixels), options), torch.from_numpy(labels))
+        return Split(torch.from_numpy(pixels), torch.from_numpy(labels))
 
     return Dataset("svhn", split("train"), split("test"), tuple("0123456789"), 50)

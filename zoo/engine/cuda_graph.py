@@ -11,8 +11,8 @@ from torch import Tensor
 
 __all__ = ["CudaRecorder", "GraphedStep", "Recorder"]
 
-Step = Callable[[Sequence[Tensor]], None]
-"""A training step; its argument is the image indices, int64 (B,), of each batch."""
+Step = Callable[[Sequence[Sequence[Tensor]]], None]
+"""A training step; its argument is, for each batch, what ``BatchStream.fetch`` returns."""
 
 EAGER_STEPS = 3
 """Eager steps before the capture, for allocations, the choice of kernels and the creation of optimizer state.
@@ -87,30 +87,31 @@ class GraphedStep:
         """Discard the capture, because tensors have new memory addresses."""
         self._eager_steps = 0
         self._replay: Callable[[], None] | None = None
-        self._indices: list[Tensor] = []
+        self._inputs: list[list[Tensor]] = []
 
     @property
     def recorded(self) -> bool:
         """Whether steps are replays."""
         return self._replay is not None
 
-    def __call__(self, indices: Sequence[Tensor]) -> None:
+    def __call__(self, inputs: Sequence[Sequence[Tensor]]) -> None:
         """Run one step."""
         if self.reason:
-            self._step(indices)
+            self._step(inputs)
         elif self._eager_steps < EAGER_STEPS:
             self._eager_steps += 1
             # Only the last is watched: compilers, libraries and optimizers may sync while they set up.
-            self.reason = self._recorder.warm(lambda: self._step(indices), self._eager_steps == EAGER_STEPS)
+            self.reason = self._recorder.warm(lambda: self._step(inputs), self._eager_steps == EAGER_STEPS)
         else:
             if self._replay is None:
-                self._indices = [tensor.clone() for tensor in indices]
+                self._inputs = [[tensor.clone() for tensor in batch] for batch in inputs]
                 try:
-                    self._replay = self._recorder.record(lambda: self._step(self._indices))
+                    self._replay = self._recorder.record(lambda: self._step(self._inputs))
                 except RuntimeError as error:
                     self.reason = str(error).partition("\n")[0]
-                    self._step(indices)
+                    self._step(inputs)
                     return
-            for captured, given in zip(self._indices, indices, strict=True):
-                captured.copy_(given)
+            for captured, given in zip(self._inputs, inputs, strict=True):
+                for tensor, value in zip(captured, given, strict=True):
+                    tensor.copy_(value)
             self._replay()

@@ -87,16 +87,16 @@ class Engine:
             for turn_step in self.turn_steps:
                 turn_step.set_learning_rates(self.step_count / self.steps)
         position = self.step_count * self.batches_per_step
-        indices = [stream.indices(position + i) for stream, i in self._batches]
-        (self._graph or self._run_step)(indices)
+        fetched = [stream.fetch(position + i) for stream, i in self._batches]
+        (self._graph or self._run_step)(fetched)
         self.step_count += 1
         self._steps_since_read += 1
 
-    def _run_step(self, indices: Sequence[Tensor]) -> None:
+    def _run_step(self, fetched: Sequence[Sequence[Tensor]]) -> None:
         """The part of a step that a CUDA graph captures: it reads the host's memory nowhere."""
         batches = [
-            stream.load(batch_indices, labels=stream is not self.stream)
-            for (stream, _), batch_indices in zip(self._batches, indices, strict=True)
+            stream.load(tensors, labels=stream is not self.stream)
+            for (stream, _), tensors in zip(self._batches, fetched, strict=True)
         ]
         for turn_step, i in self._schedule:
             turn_step.step(*batches[i])

@@ -102,7 +102,7 @@ class TurnStep:
 
     def batch(self, position: int) -> tuple[Tensor, ...]:
         """Batch at a position of the turn's stream: (x,), or (x, y) if the turn is labeled."""
-        return self.stream.load(self.stream.indices(position), labels=bool(self.turn.labeled))
+        return self.stream.load(self.stream.fetch(position), labels=bool(self.turn.labeled))
 
     def set_learning_rates(self, progress: float) -> None:
         """Apply the learning-rate schedules.

@@ -10,7 +10,8 @@ import torch
 from PIL import UnidentifiedImageError
 from torch import Tensor
 
-from zoo.data.images import Frame, in_threads, probe, read
+from zoo.data.image_format import ImageFormat
+from zoo.data.images import in_threads, probe, read
 from zoo.errors import UsageError
 
 __all__ = ["read_images"]
@@ -57,7 +58,7 @@ def read_images(source: Path, shape: tuple[int, int, int], name: str) -> Tensor:
             size = probe(path)[1]
             if size != (height, width):
                 raise UsageError(f"images: {path} has {size[1]}×{size[0]} pixels; {wanted}")
-            return read(path, Frame((height, width), channels, "none"))
+            return read(path, ImageFormat((height, width), channels, "none"))
         except (OSError, UnidentifiedImageError, ValueError) as error:
             raise UsageError(f"images: {path} cannot be read: {error}") from None
 

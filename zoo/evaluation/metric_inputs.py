@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.data import chunks, take
 from zoo.errors import ZooError
 from zoo.evaluation.reference import EvaluationData
 from zoo.evaluation.settings import Codes
@@ -62,7 +63,7 @@ def reconstruction_inputs(
         extractor: Feature extractor; None if no metric needs ``reconstruction_features``.
         batch: Images per batch.
     """
-    for part in torch.split(images, batch):
+    for part in chunks(images, batch):
         made = reconstruct(part)
         check_images(made, part, "reconstructed", len(part))
         inputs: dict[str, Any] = {"images": part, "reconstructions": made}
@@ -91,7 +92,7 @@ def code_inputs(codes: Codes, data: EvaluationData, batch: int, seed: int) -> di
         if codes.sample is None:
             inputs["posterior_samples"] = inputs["codes"][chosen.to(inputs["codes"].device)]
         else:
-            some = test.images[chosen.to(test.images.device)]
+            some = take(test.images, chosen)
             inputs["posterior_samples"] = _encode("sample", codes.sample, some, batch)
         inputs["cycle_codes"] = _encode("encode", lambda z: codes.encode(codes.decode(z)), prior, batch)
     return inputs
@@ -104,8 +105,10 @@ def density_inputs(density: Density, data: EvaluationData) -> dict[str, Any]:
 
 @torch.no_grad()
 def _encode(name: str, function: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> Tensor:
-    parts = [function(part) for part in torch.split(x, batch)]
-    for part, made in zip(torch.split(x, batch), parts, strict=True):
+    parts = []
+    for part in chunks(x, batch):
+        made = function(part)
         if made.dim() != 2 or len(made) != len(part):
             raise ZooError(f"{name}: codes with shape {tuple(made.shape)} are not allowed; must be ({len(part)}, d)")
+        parts.append(made)
     return torch.cat(parts).float()

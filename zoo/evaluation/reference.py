@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from zoo.data import chunks, take
 from zoo.evaluation.efficientnet import EfficientNet, PerceptualNetwork
 from zoo.evaluation.extractors import Extractor
 from zoo.evaluation.inception import DIGEST as INCEPTION_DIGEST
@@ -19,7 +20,7 @@ from zoo.evaluation.statistics_cache import cached, key_of
 from zoo.metrics.base import MAX_SAMPLES
 from zoo.metrics.distances import kth_neighbor_distances, nearest
 from zoo.metrics.moments import Moments, ReferenceMoments
-from zoo.metrics.subsets import random_rows
+from zoo.metrics.subsets import random_indices
 
 __all__ = [
     "EvaluationData",
@@ -72,16 +73,28 @@ def score_name(extractor: Extractor) -> str:
     return f"FD-{extractor.name}"
 
 
-def feature_moments(extractor: Extractor, images: Tensor, batch: int = 500) -> Moments:
-    """Moments of the features of uint8 images (N, C, H, W)."""
+def feature_moments(extractor: Extractor, images: Tensor, batch: int = 500, indices: Tensor | None = None) -> Moments:
+    """Moments of the features of uint8 images (N, C, H, W): of those at ``indices``, if they are given."""
     moments = Moments()
-    for part in torch.split(images, batch):
+    for part in _batches(images, indices, batch):
         moments.update(extractor(part))
     return moments
 
 
+def _batches(images: Tensor, indices: Tensor | None, size: int) -> Iterator[Tensor]:
+    if indices is None:
+        return chunks(images, size)
+    return (take(images, part) for part in torch.split(indices, size))
+
+
 def reference_moments(
-    extractor: Extractor, images: Tensor, *, dataset_digest: str, split: str, folder: Path | None = None
+    extractor: Extractor,
+    images: Tensor,
+    *,
+    dataset_digest: str,
+    split: str,
+    folder: Path | None = None,
+    indices: Tensor | None = None,
 ) -> ReferenceMoments:
     """Moments of the features of real images, read from the cache if possible.
 
@@ -91,16 +104,17 @@ def reference_moments(
         dataset_digest: Digest of the data set's content.
         split: Part of the data set, such as ``test``.
         folder: Cache folder; by default ``reference`` in zoo's cache folder.
+        indices: The images to use, in this order; all by default.
     """
-    d = extractor.features
+    d, n = extractor.features, len(images) if indices is None else len(indices)
 
     def compute() -> dict[str, Tensor]:
-        made = ReferenceMoments.from_moments(feature_moments(extractor, images))
+        made = ReferenceMoments.from_moments(feature_moments(extractor, images, indices=indices))
         return {"mean": made.moments.mean, "cov": made.moments.cov, "root": made.root}
 
     kinds = {"mean": ((d,), torch.float64), "cov": ((d, d), torch.float64), "root": ((d, d), torch.float64)}
-    found = cached(key_of(extractor, dataset_digest, split, len(images)), kinds, compute, folder)
-    return ReferenceMoments(Moments.from_statistics(len(images), found["mean"], found["cov"]), found["root"])
+    found = cached(key_of(extractor, dataset_digest, split, n), kinds, compute, folder)
+    return ReferenceMoments(Moments.from_statistics(n, found["mean"], found["cov"]), found["root"])
 
 
 class ReferenceSamples:
@@ -130,15 +144,16 @@ class ReferenceSamples:
     ) -> None:
         self._extractor, self._digest, self._folder = extractor, dataset_digest, folder
         self._split = f"test, {cap} drawn with seed 0" if len(test) > cap else "test"
-        self.test = self._features(random_rows(test, cap), self._split)
+        self.test = self._features(test, self._split, random_indices(len(test), cap))
         self.train = self._features(train, "train")
 
-    def _features(self, images: Tensor, split: str) -> Tensor:
-        extractor, shape = self._extractor, (len(images), self._extractor.features)
-        key = key_of(extractor, self._digest, split, len(images), kind="features")
+    def _features(self, images: Tensor, split: str, indices: Tensor | None = None) -> Tensor:
+        n = len(images) if indices is None else len(indices)
+        extractor, shape = self._extractor, (n, self._extractor.features)
+        key = key_of(extractor, self._digest, split, n, kind="features")
 
         def compute() -> dict[str, Tensor]:
-            return {"features": torch.cat([extractor(part).cpu() for part in torch.split(images, 500)])}
+            return {"features": torch.cat([extractor(part).cpu() for part in _batches(images, indices, 500)])}
 
         found = cached(key, {"features": (shape, torch.float32)}, compute, self._folder)
         return found["features"].to(extractor.device)
@@ -195,8 +210,9 @@ class ReferenceStatistics:
         """All training images, uint8 (N, C, H, W)."""
         return self._data.train.images
 
-    def _moments(self, images: Tensor, split: str) -> ReferenceMoments:
-        return reference_moments(self._extractor, images, dataset_digest=self._data.digest, split=split)
+    def _moments(self, images: Tensor, split: str, indices: Tensor | None = None) -> ReferenceMoments:
+        digest = self._data.digest
+        return reference_moments(self._extractor, images, dataset_digest=digest, split=split, indices=indices)
 
     @functools.cached_property
     def test_moments(self) -> ReferenceMoments:
@@ -215,7 +231,7 @@ class ReferenceStatistics:
             return None
         # Shuffled even if n is the whole split: the seed names the images and their order.
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(_FLOOR_SEED))[:n]
-        return self._moments(train[order.to(train.device)], f"train, {n} drawn with seed {_FLOOR_SEED}").moments
+        return self._moments(train, f"train, {n} drawn with seed {_FLOOR_SEED}", order).moments
 
     @functools.cached_property
     def _samples(self) -> ReferenceSamples:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from zoo.data import chunks
 from zoo.errors import ZooError
 from zoo.metrics.full_precision import full_precision
 
@@ -14,6 +15,7 @@ __all__ = [
     "check_features",
     "kth_neighbor_distances",
     "nearest",
+    "nearest_images",
     "rows_per_block",
     "squared_distance_blocks",
     "squared_pixel_distance_blocks",
@@ -147,5 +149,28 @@ def nearest(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return distance, index
 
 
+def nearest_images(x: Tensor, y: Tensor) -> Tensor:
+    """Index of the nearest image of y in pixel space for each image of x, the first of several; int64 (B,).
+
+    Reads y in parts, so it may be mapped from a file.
+
+    Shape:
+        x: (B, C, H, W), uint8.
+        y: (M, C, H, W), uint8.
+    """
+    mine, first = x.flatten(1), 0
+    best = torch.full((len(x),), torch.inf, dtype=torch.float64)
+    index = torch.zeros(len(x), dtype=torch.int64)
+    for part in chunks(y, max(1, _PART_BYTES // max(1, y[:1].nbytes))):
+        for rows, block in squared_pixel_distance_blocks(mine, part.cpu().flatten(1)):
+            value, place = block.min(1)
+            closer = value < best[rows]
+            best[rows] = torch.where(closer, value, best[rows])
+            index[rows] = torch.where(closer, place + first, index[rows])
+        first += len(part)
+    return index
+
+
+_PART_BYTES = 2**24
 # Blocks that fit into a CPU cache: 1.4 times as fast as larger ones.
 _ROWS, _COLUMNS = 256, 4096

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from zoo.data import take
+
 __all__ = ["random_indices", "random_rows"]
 
 
@@ -21,4 +23,4 @@ def random_indices(total: int, size: int, seed: int = 0) -> Tensor:
 
 def random_rows(x: Tensor, size: int, seed: int = 0) -> Tensor:
     """Rows of x at `random_indices`."""
-    return x[random_indices(len(x), size, seed).to(x.device)]
+    return take(x, random_indices(len(x), size, seed))

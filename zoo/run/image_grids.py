@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data import Dataset, from_uint8, to_uint8
+from zoo.data import Dataset, from_uint8, take, to_uint8
 from zoo.evaluation.extractors import Classifier, Extractor
 from zoo.files import write_atomically
-from zoo.metrics.distances import nearest
+from zoo.metrics.distances import nearest_images
 from zoo.run.run_folder import RunFolder
 from zoo.run.trained import TrainedAutoencoder, TrainedModel, to_image_array
 
@@ -82,9 +82,8 @@ def draw_images(
         save_pairs(x, to_uint8(trained.reconstruct(from_uint8(x))).cpu(), root / "reconstructions.png")
         written.insert(1, "reconstructions.png")
     _draw_interpolations(root / "interpolations.png", trained, x)
-    train = data.train.images.cpu()
-    _, index = nearest(samples[:_NEIGHBORS].flatten(1).float(), train.flatten(1))
-    save_pairs(samples[:_NEIGHBORS], train[index], root / "neighbors.png")
+    neighbors = take(data.train.images, nearest_images(samples[:_NEIGHBORS], data.train.images)).cpu()
+    save_pairs(samples[:_NEIGHBORS], neighbors, root / "neighbors.png")
     if isinstance(extractor, Classifier) and data.name in extractor.labels:
         more = to_uint8(trained.sample(_CLASSIFIED, seed=0)).cpu()
         _draw_classes(root / "class_samples.png", more, extractor, len(data.classes))

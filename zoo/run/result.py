@@ -9,12 +9,12 @@ import shlex
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from zoo import options
+from zoo.data.names import public_name
 from zoo.engine import Engine
 from zoo.evaluation.extractors import sha256_of
 from zoo.game import player_groups, term_names
@@ -33,11 +33,7 @@ def public_settings(settings: RunSettings) -> dict[str, Any]:
     """The settings without paths of this machine, for publication."""
     values = options.option_values(settings)
     values.pop("data_dir", None)
-    return {**values, "dataset": _strip_path(settings.dataset), "options": dict(settings.options)}
-
-
-def _strip_path(dataset: str) -> str:
-    return f"folder:{Path(dataset.removeprefix('folder:')).name}" if dataset.startswith("folder:") else dataset
+    return {**values, "dataset": public_name(settings.dataset), "options": dict(settings.options)}
 
 
 def build_command(settings: RunSettings, changed: Mapping[str, Any]) -> str:

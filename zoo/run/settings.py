@@ -12,22 +12,33 @@ import tomli_w
 
 from zoo import options
 from zoo.compatibility import convert_options, convert_settings
+from zoo.data.image_format import ImageOptions
+from zoo.data.memory import parse_bytes
+from zoo.data.names import stem
 from zoo.errors import UsageError, unknown_name
 from zoo.optimizers import Optimization, make_schedule
 from zoo.options import above, at_least, below, between, frozen, option
 
-__all__ = ["RESULT_NEUTRAL_SETTINGS", "RunSettings", "differences", "parse_size"]
+__all__ = ["RESULT_NEUTRAL_SETTINGS", "RunSettings", "differences"]
 
 
 @frozen
-class RunSettings:
+class SourceOptions:
+    """Where the images of a run come from: base class of `RunSettings`."""
+
+    dataset: str = option(
+        "digits", "Data set: a name from `zoo list datasets`, folder:PATH for your own images, or hf:NAME."
+    )
+    data_dir: str | None = option(None, "Torchvision-style data root; default $ZOO_DATA.")
+    data_memory: str | None = option(
+        None, "Map images beyond this size, such as 2GiB, from the disk; default: half of the available memory."
+    )
+
+
+@frozen
+class RunSettings(ImageOptions, SourceOptions):
     """Settings of a run: all that determines its result, together with ``model`` and its ``options``."""
 
-    dataset: str = option("digits", "Data set: a name from `zoo list datasets`, or folder:PATH for your own images.")
-    data_dir: str | None = option(None, "Torchvision-style data root; default $ZOO_DATA.")
-    image_size: str | None = option(None, "For folder:PATH: resize to N or HxW pixels.")
-    crop: Literal["center", "none"] = option("center", "For folder:PATH: crop to the target aspect ratio, or distort.")
-    channels: int | None = option(None, "For folder:PATH: 1 (gray) or 3 (color); default: that of the files.")
     epochs: int | None = option(
         None,
         "Passes over the training images, 0 to score untrained networks; default: that of the data set.",
@@ -76,6 +87,8 @@ class RunSettings:
         if self.lr_milestones is not None and self.lr_schedule != "multistep":
             raise UsageError("lr_milestones: has no effect without lr_schedule multistep")
         self.optimization()  # checks the milestones
+        if self.data_memory is not None:
+            parse_bytes(self.data_memory, "data_memory")
 
     def optimization(self) -> Optimization:
         """Schedule, clipping and weight average of the run, for any model.
@@ -90,10 +103,7 @@ class RunSettings:
 
     def default_folder(self) -> Path:
         """``runs/MODEL-DATASET-seedK``."""
-        name = self.dataset
-        if name.startswith("folder:"):
-            name = "folder-" + Path(name.removeprefix("folder:")).resolve().name
-        return Path("runs") / f"{self.model}-{name}-seed{self.seed}"
+        return Path("runs") / f"{self.model}-{stem(self.dataset)}-seed{self.seed}"
 
     def to_table(self) -> dict[str, Any]:
         """The settings by name; the model's options under ``options``. :meth:`from_table` reads them back."""
@@ -149,24 +159,7 @@ def _fractions(text: str | None) -> tuple[float, ...]:
         ) from None
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Parse ``64`` or ``64x48`` (height x width) as (H, W).
-
-    >>> parse_size("64x48"), parse_size("32")
-    ((64, 48), (32, 32))
-    """
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(p.isdigit() for p in parts):
-        raise UsageError(f"image_size: {text!r} is not allowed; must be N or HxW pixels, such as 64 or 64x48")
-    sides = [int(p) for p in parts]
-    if any(not 8 <= s <= 128 for s in sides):
-        raise UsageError(f"image_size: {text!r} is not allowed; sides must be between 8 and 128 pixels")
-    return sides[0], sides[-1]
-
-
-RESULT_NEUTRAL_SETTINGS = ("checkpoint_seconds", "data_dir")
+RESULT_NEUTRAL_SETTINGS = ("checkpoint_seconds", "data_dir", "data_memory")
 """Settings that do not affect the result."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 
 from zoo import options
 from zoo.callbacks import Callback, CallbackList
-from zoo.data import DataOptions, Dataset, load_dataset
+from zoo.data import DataOptions, Dataset, load_dataset, parse_bytes
 from zoo.engine import MIN_SPEEDUP, BatchStream, Engine, Ranks, bf16_speedup
 from zoo.errors import Interrupted, ZooError
 from zoo.evaluation import EvaluationSettings
@@ -25,20 +25,25 @@ from zoo.run.length import count_steps
 from zoo.run.resolve import resolve
 from zoo.run.result import build_result
 from zoo.run.run_folder import RunFolder
-from zoo.run.settings import RunSettings, parse_size
+from zoo.run.settings import RunSettings
 from zoo.run.trained import TrainedModel, make_networks, wrap_trained
 from zoo.run.training_loop import fit
 
 __all__ = ["choose_device", "load_data", "train"]
 
 
-def load_data(settings: RunSettings) -> Dataset:
-    """Load the data set of a run."""
+def load_data(settings: RunSettings, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """Load the data set of a run.
+
+    Args:
+        settings: Settings of the run.
+        progress: Called while images are decoded, with their number so far and in total.
+    """
     data_options = DataOptions(
         data_dir=Path(settings.data_dir) if settings.data_dir else None,
-        image_size=parse_size(settings.image_size),
-        crop=settings.crop,
-        channels=settings.channels,
+        format=settings.image_format,
+        memory=None if settings.data_memory is None else parse_bytes(settings.data_memory, "data_memory"),
+        progress=progress,
     )
     return load_dataset(settings.dataset, data_options, registry().sources())
 
@@ -110,7 +115,7 @@ def _run(
 ) -> TrainedModel:
     objective: Objective = options.build(registry().model(settings.model), settings.options)
     device = ranks.device(choose_device(settings.device))
-    data = load_data(settings)
+    data = load_data(settings, callback.decoded)
     if settings.epochs is None and settings.images is None:
         settings = attrs.evolve(settings, epochs=data.epochs)
     scorer = scoring.Scorer(settings.extractor, data, callback.note, EvaluationSettings(n=settings.samples))

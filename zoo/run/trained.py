@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo import options
-from zoo.data import DataSpec, from_uint8, to_uint8
+from zoo.data import DataSpec, chunks, from_uint8, to_uint8
 from zoo.errors import UsageError, ZooError
 from zoo.interfaces import Autoencoder, Generator, Networks, Objective
 from zoo.registry import registry
@@ -91,27 +92,25 @@ class TrainedAutoencoder(TrainedModel):
 
     objective: Autoencoder
 
-    def _input(self, x: Tensor | NDArray[Any]) -> Tensor:
+    def _inputs(self, x: Tensor | NDArray[Any], batch: int) -> Iterator[Tensor]:
         x = torch.as_tensor(x)
         if x.dtype != torch.uint8 and not x.is_floating_point():
             raise UsageError(f"x: {x.dtype} is not allowed; must be float in [−1, 1], or uint8")
-        x = from_uint8(x) if x.dtype == torch.uint8 else x.float()
-        if tuple(x.shape[1:]) != self.data.shape:
+        if x.dim() == 0 or tuple(x.shape[1:]) != self.data.shape:
             wanted = ", ".join(map(str, self.data.shape))
             raise UsageError(f"x: shape {tuple(x.shape)} is not allowed; must be (B, {wanted})")
-        return x.to(self.device)
+        for part in chunks(x, batch):  # converted one by one: floats take four times the memory of uint8
+            yield (from_uint8(part) if part.dtype == torch.uint8 else part.float()).to(self.device)
 
     @torch.no_grad()
     def encode(self, x: Tensor | NDArray[Any], *, batch: int = 500) -> Tensor:
         """Encode images x (B, C, H, W), in [−1, 1] or uint8, to posterior means (B, d)."""
-        return torch.cat([self.objective.encode(self.networks, b) for b in torch.split(self._input(x), batch)]).float()
+        return torch.cat([self.objective.encode(self.networks, part) for part in self._inputs(x, batch)]).float()
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor | NDArray[Any], *, batch: int = 500) -> Tensor:
         """Encode and decode images x (B, C, H, W), in [−1, 1] or uint8, to images (B, C, H, W) in [−1, 1]."""
-        return torch.cat(
-            [self.objective.reconstruct(self.networks, b) for b in torch.split(self._input(x), batch)]
-        ).float()
+        return torch.cat([self.objective.reconstruct(self.networks, part) for part in self._inputs(x, batch)]).float()
 
 
 def to_image_array(images: Tensor) -> NDArray[np.uint8]:
