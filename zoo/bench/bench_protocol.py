@@ -13,10 +13,10 @@ import attrs
 import tomli_w
 
 from zoo import options
-from zoo.data.image_format import ImageOptions
 from zoo.data.names import is_registered_name
 from zoo.errors import UsageError, unknown_name
 from zoo.options import at_least, frozen, option
+from zoo.run.settings import ImageOptions
 
 __all__ = ["BenchProtocol", "EvaluateRules", "Grid", "TrainRules"]
 

@@ -12,7 +12,7 @@ from zoo.data.digits import load_digits
 from zoo.data.download import check_directory
 from zoo.data.huggingface import open_huggingface
 from zoo.data.image_folder import open_folder
-from zoo.data.image_format import ImageFormat, ImageOptions
+from zoo.data.image_format import ImageFormat
 from zoo.data.mapped import chunks, is_mapped, take
 from zoo.data.memory import parse_bytes
 from zoo.data.names import FOLDER, HUGGING_FACE, absolute_name
@@ -28,7 +28,6 @@ __all__ = [
     "DataWarning",
     "Dataset",
     "ImageFormat",
-    "ImageOptions",
     "Split",
     "absolute_name",
     "bundled_sources",

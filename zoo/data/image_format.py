@@ -1,15 +1,14 @@
-"""The shape that images are brought to: size, crop and channels, declared, parsed and checked once."""
+"""The format that images are brought to: size, channels and crop rule."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
 from zoo.errors import UsageError
-from zoo.options import frozen, option
 
-__all__ = ["SMALLEST_SIDE", "ImageFormat", "ImageOptions", "parse_size"]
+__all__ = ["SMALLEST_SIDE", "ImageFormat", "parse_size"]
 
 SMALLEST_SIDE = 8
 """Smallest side in pixels: the strided stages of the networks halve it."""
@@ -62,26 +61,6 @@ class ImageFormat:
         if self.size is None or self.channels is None:
             raise ValueError("the format has no size or no channels: resolve it first")
         return self.channels, *self.size
-
-
-@frozen
-class ImageOptions:
-    """The image format as settings of a run and of a protocol file: base class of both."""
-
-    image_size: str | None = option(None, "Resize images to N or HxW pixels; default: the data set's own size.")
-    crop: Literal["center", "none"] = option(
-        "center", "Change of the aspect ratio: keep the center, or distort the image."
-    )
-    channels: int | None = option(None, "1 (gray) or 3 (color); default: that of the data set.")
-
-    @property
-    def image_format(self) -> ImageFormat:
-        """The format that these settings ask for.
-
-        Raises:
-            UsageError: If a value is not allowed.
-        """
-        return ImageFormat(parse_size(self.image_size), self.channels, self.crop)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

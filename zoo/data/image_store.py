@@ -82,7 +82,7 @@ class ImageStore:
         self._pixels, self._facts = folder / f"{stem}.images", folder / f"{stem}.npz"
         self._part, self._progress = folder / f".{stem}.part", folder / f".{stem}.part.json"
         self._lock = folder / f".{stem}.lock"
-        self._writable = True
+        self._unwritable = ""  # why the cache cannot be written, if so
 
     def find(self) -> Stored | None:
         """The stored data set; None if there is none or its files are damaged."""
@@ -114,7 +114,7 @@ class ImageStore:
                 warnings.warn(f"{self._name}: waiting for another process that decodes it.", DataWarning, stacklevel=2)
                 lock.acquire()
         except OSError as error:
-            self._keep_in_memory(str(error))
+            self._unwritable = str(error)
             yield
             return
         try:
@@ -134,18 +134,20 @@ class ImageStore:
             ZooError: If the images exceed the memory limit and cannot be written to the cache.
         """
         size = count * prod(shape)
-        if self._writable:
+        if not self._unwritable:
             try:
                 self._require_space(size)
                 return self._decode_to_file(count, shape, pixels)
             except OSError as error:
-                if size > self._options.memory_limit:
-                    raise ZooError(
-                        f"{self._name}: its {size / 1e9:.1f} GB of images exceed the memory limit and cannot be "
-                        f"written to {self._part.parent}: {error.strerror or error}; set ZOO_CACHE to a directory with "
-                        "space, use a smaller --image-size, or raise --data-memory"
-                    ) from error
-                self._keep_in_memory(str(error))
+                self._unwritable = str(error)
+        if size > self._options.memory_limit:
+            raise ZooError(
+                f"{self._name}: its {size / 1e9:.1f} GB of images exceed the memory limit and are not cached, "
+                f"{self._unwritable}; set ZOO_CACHE to a directory with space, use a smaller --image-size, or raise "
+                "--data-memory"
+            )
+        text = f"decoded images are not cached, {self._unwritable}; set ZOO_CACHE to a directory that can be written."
+        warnings.warn(text, DataWarning, stacklevel=2)
         images = np.empty((count, *shape), np.uint8)
         damaged: dict[int, str] = {}
         for first in range(0, count, step := self._block(shape)):
@@ -256,14 +258,6 @@ class ImageStore:
         free = shutil.disk_usage(self._part.parent).free + unfinished
         if free < size:
             raise OSError(f"{size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
-
-    def _keep_in_memory(self, reason: str) -> None:
-        self._writable = False
-        warnings.warn(
-            f"decoded images are not cached, {reason}; set ZOO_CACHE to a directory that can be written.",
-            DataWarning,
-            stacklevel=3,
-        )
 
     def _report(self, done: int, count: int) -> None:
         if self._options.progress is not None:

@@ -11,9 +11,11 @@ from zoo.errors import UsageError
 
 __all__ = ["half_of_available", "parse_bytes"]
 
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30} | {
-    "tib": 2**40
-}
+_GROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def half_of_available() -> int:
@@ -25,9 +27,9 @@ def half_of_available() -> int:
     with contextlib.suppress(OSError, ValueError, IndexError):
         facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(facts["MemAvailable"].split()[0]) * 1024
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    for limit, used in _GROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):  # no such control group, or no limit
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
     return max(0, free) // 2 // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
@@ -44,7 +46,7 @@ def parse_bytes(text: str, name: str) -> int:
     >>> parse_bytes("1.5GiB", "data_memory")
     1610612736
     """
-    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]{0,3})", text.strip().lower())
-    if found is None or found[2] not in _UNITS:
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*(?:([kmgt]?)(i?)b)?", text.strip().lower())
+    if found is None or (found[3] and not found[2]):
         raise UsageError(f"{name}: {text!r} is not allowed; must be a size such as 800MB or 2GiB")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2] or ""])

@@ -12,14 +12,34 @@ import tomli_w
 
 from zoo import options
 from zoo.compatibility import convert_options, convert_settings
-from zoo.data.image_format import ImageOptions
+from zoo.data.image_format import ImageFormat, parse_size
 from zoo.data.memory import parse_bytes
 from zoo.data.names import stem
 from zoo.errors import UsageError, unknown_name
 from zoo.optimizers import Optimization, make_schedule
 from zoo.options import above, at_least, below, between, frozen, option
 
-__all__ = ["RESULT_NEUTRAL_SETTINGS", "RunSettings", "differences"]
+__all__ = ["RESULT_NEUTRAL_SETTINGS", "ImageOptions", "RunSettings", "differences"]
+
+
+@frozen
+class ImageOptions:
+    """The image format as settings of a run and of a protocol file: base class of both."""
+
+    image_size: str | None = option(None, "Resize images to N or HxW pixels; default: the data set's own size.")
+    crop: Literal["center", "none"] = option(
+        "center", "Change of the aspect ratio: keep the center, or distort the image."
+    )
+    channels: int | None = option(None, "1 (gray) or 3 (color); default: that of the data set.")
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """The format that these settings ask for.
+
+        Raises:
+            UsageError: If a value is not allowed.
+        """
+        return ImageFormat(parse_size(self.image_size), self.channels, self.crop)
 
 
 @frozen
