@@ -125,7 +125,7 @@ def main() -> None:
         make_images(work / "images", count)
         dataset = f"folder:{work / 'images'}"
         common = ["vae", "--dataset", dataset, "--data-memory", "64MiB" if not arguments.small else "10MB"]
-        common += ["--images", "2560", "--batch", "128", "--width", "16", "--extractor", "none"]
+        common += ["--images", "2560", "--batch", "128", "--family", "mlp", "--width", "16", "--extractor", "none"]
         figures: dict[str, Any] = {
             "pixels": count * 3 * SIDE**2,
             "limit": limit,

@@ -70,8 +70,8 @@ def load_dataset(name: str, options: DataOptions, sources: Mapping[str, DataSour
     """Load a data set in the format of the options.
 
     Args:
-        name: A registered name, `folder:PATH` for a folder of images (see `open_folder`), or `hf:NAME` for a data set of
-            Hugging Face.
+        name: A registered name, `folder:PATH` for a folder of images (see `open_folder`), or `hf:NAME` for one of
+            Hugging Face's data sets.
         options: Where it is found and how it is loaded.
         sources: The registered data sets by name.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["FOLDER", "HUGGING_FACE", "is_registered_name", "absolute_name", "public_name", "stem"]
+__all__ = ["FOLDER", "HUGGING_FACE", "absolute_name", "is_registered_name", "public_name", "stem"]
 
 FOLDER, HUGGING_FACE = "folder:", "hf:"
 
