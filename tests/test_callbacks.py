@@ -21,7 +21,7 @@ from zoo.registry import Plugin, Registry
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
-EVENTS = ("started", "progressed", "step_logged", "images", "note", "finished")
+EVENTS = ("decoded", "started", "progressed", "step_logged", "images", "note", "finished")
 
 
 class Recorder(zoo.Callback):
