@@ -185,7 +185,7 @@ class BenchProtocol:
         """What ``zoo.train`` is given for a cell, besides the model and its options."""
         train = options.option_values(self.train)
         if is_registered_name(dataset):
-            train = {k: v for k, v in train.items() if k not in options.options_of(ImageOptions)}
+            train = {k: v for k, v in train.items() if k not in options.get_options(ImageOptions)}
         return {
             "dataset": dataset,
             "seed": seed,

@@ -18,7 +18,7 @@ from zoo.interfaces import Objective
 from zoo.registry import registry
 from zoo.run.length import count_steps
 from zoo.run.resolve import resolve
-from zoo.run.settings import RunSettings, parse_size
+from zoo.run.settings import RunSettings
 from zoo.run.train import choose_device
 from zoo.run.trained import make_networks
 
@@ -128,9 +128,7 @@ def _describe_data(settings: RunSettings) -> tuple[tuple[int, int, int], int, in
         return source.shape, source.train_images, source.epochs
     data_options = DataOptions(
         data_dir=Path(settings.data_dir) if settings.data_dir else None,
-        image_size=parse_size(settings.image_size),
-        crop=settings.crop,
-        channels=settings.channels,
+        format=settings.image_format,
         download=False,
     )
     data = load_dataset(settings.dataset, data_options, registry().sources())
