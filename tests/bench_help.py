@@ -15,7 +15,7 @@ import attrs
 
 from zoo.bench import BenchProtocol, Grid, GridStatus
 from zoo.bench.bench_protocol import EvaluateRules, TrainRules
-from zoo.bench.grid_status import cells_of, look
+from zoo.bench.grid_status import make_cells, read_status
 
 HERE = Path(__file__).parent
 ZOO = Path(sys.executable).with_name("zoo")
@@ -47,14 +47,14 @@ def protocol(good: int = 5, **changes: Any) -> BenchProtocol:
 def board(out: Path, models: Sequence[str], seeds: int, *, retry_failed: bool = False) -> GridStatus:
     """A grid of toys that checkpoint at every step, so that a kill finds something to go on from."""
     rules = protocol()
-    cells = cells_of(rules, Grid(tuple(models), ("digits",), seeds), out, "cpu")
+    cells = make_cells(rules, Grid(tuple(models), ("digits",), seeds), out, "cpu")
     often = [attrs.evolve(cell, settings={**cell.settings, "checkpoint_seconds": 0.0}) for cell in cells]
-    return look(often, retry_failed=retry_failed)
+    return read_status(often, retry_failed=retry_failed)
 
 
 @attrs.define
 class Noted:
-    """A watcher that remembers the events, and every result as it was when it was first there."""
+    """Records the events, and each result at its first appearance."""
 
     events: list[tuple[str, str]] = attrs.field(factory=list)
     results: dict[Path, bytes] = attrs.field(factory=dict)

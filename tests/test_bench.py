@@ -304,7 +304,7 @@ def test_the_driver_goes(number, tmp_path, toys, toml, undisturbed):
     _, said = driver.communicate(timeout=120)
     if number == signal.SIGINT:
         assert driver.returncode == 130
-        assert "of 4 cells done; the same command goes on" in said
+        assert "of 4 cells finished; repeat the command" in said
         assert said.count("\n") == 1
         assert not any(alive(pid) for pid in workers)
     wait_for(lambda: not any(alive(pid) for pid in workers), 60)
@@ -379,10 +379,10 @@ def test_a_grid_in_python(tmp_path, workers, toys):
     rules = protocol()
     assert run_grid(tmp_path / "out", rules, executor=workers).complete
     noted = Noted()
-    again = run_grid(tmp_path / "out", executor="ray", watcher=noted)  # never started: there is nothing to do
+    again = run_grid(tmp_path / "out", executor="ray", callback=noted)  # never started: there is nothing to do
     assert again.complete
     assert not noted.events
-    with pytest.raises(UsageError, match=r"another protocol: options.good 5, here 7; choose another --out"):
+    with pytest.raises(UsageError, match=r"a different protocol: options.good 5, here 7; choose another --out"):
         run_grid(tmp_path / "out", protocol(7), executor=workers)
     more = run_grid(tmp_path / "out", seeds=3, executor=workers)
     assert len(more.cells) == 3
@@ -391,7 +391,7 @@ def test_a_grid_in_python(tmp_path, workers, toys):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, toys):
     (tmp_path / "holiday.jpg").write_text("beach")
-    with pytest.raises(UsageError, match="holds no benchmark"):
+    with pytest.raises(UsageError, match="not the folder of a benchmark"):
         run_grid(tmp_path, protocol())
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
 

@@ -131,7 +131,7 @@ def test_submitit_computes_what_local_does(tmp_path, toys, local, monkeypatch):
     grid = board(tmp_path, ["steady"], CELLS)
     fill(grid, executor, noted, environment=SLOW)
     assert struck
-    assert any("goes on from its checkpoint" in event for _, event in noted.events)
+    assert any("resumes from its checkpoint" in event for _, event in noted.events)
     assert grid.complete
     for status, expected in zip(grid.cells, local, strict=True):
         assert facts(status.cell.folder) == expected

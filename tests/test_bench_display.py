@@ -13,7 +13,7 @@ from rich.console import Console
 
 from zoo.bench import Cell, CellState, GridStatus
 from zoo.bench.cells import read_progress
-from zoo.bench.display import GLYPHS, LiveDisplay, PlainDisplay, drawn, seconds_left, summary
+from zoo.bench.display import GLYPHS, LiveDisplay, PlainDisplay, grid_table, seconds_left, summary
 from zoo.bench.grid_status import CellStatus
 from zoo.bench.machine import cores
 
@@ -43,7 +43,7 @@ def on_terminal(width: int = 80) -> tuple[Console, io.StringIO]:
 
 def test_the_grid_has_a_row_a_model_and_a_glyph_a_seed(tmp_path):
     console, file = on_terminal()
-    console.print(drawn(board(tmp_path)))
+    console.print(grid_table(board(tmp_path)))
     rows = [line.split() for line in file.getvalue().splitlines()]
     assert rows == [["digits"], ["vae", "■", "▸", "✗"], ["[gan]", "~", "◦", "·"]]
     assert len({glyph for glyph, _ in GLYPHS.values()}) == len(CellState), "every state is told apart without color"

@@ -11,7 +11,7 @@ import pytest
 
 from zoo.bench import BenchProtocol, Grid, run_grid
 from zoo.bench.bench_protocol import TrainRules
-from zoo.bench.grid_status import cells_of, claim
+from zoo.bench.grid_status import make_cells, write_protocol
 from zoo.bench.run_grid import plan, with_grid
 from zoo.errors import UsageError
 from zoo.registry import registry
@@ -24,7 +24,7 @@ def test_every_protocol_of_the_repository_makes_a_grid(path, tmp_path):
     """Each names models, data sets and options that exist, and is called as its file is."""
     protocol = BenchProtocol.from_file(path)
     assert protocol.name == path.stem
-    cells = cells_of(protocol, protocol.grid, tmp_path)
+    cells = make_cells(protocol, protocol.grid, tmp_path)
     models = [name for name, entry in registry().models.items() if entry.plugin.package == "latent-zoo"]
     assert {cell.model for cell in cells} >= set(models)
     assert len({cell.folder for cell in cells}) == len(cells) == len(registry().models) * protocol.grid.seeds
@@ -46,8 +46,8 @@ PLAIN: dict[str, Any] = {"name": "p", "version": 1, "train": {"images": 100}}
     [
         ({"trian": {}}, ["unknown entry 'trian'", "Did you mean 'train'"]),
         ({"train": {"imagse": 5}}, ["unknown entry of [train] 'imagse'", "Did you mean 'images'"]),
-        ({"train": {}}, ["as images or as epochs"]),
-        ({"train": {"images": 5, "epochs": 1}}, ["as images or as epochs"]),
+        ({"train": {}}, ["exactly one of images and epochs"]),
+        ({"train": {"images": 5, "epochs": 1}}, ["exactly one of images and epochs"]),
         ({"train": {"images": 0}}, ["train.images: 0", "at least 1"]),
         ({"train": {"images": 5, "precision": "fp16"}}, ["train.precision: 'fp16'", "fp32, bf16"]),
         ({"train": 5}, ["train: must be a table, [train]"]),
@@ -59,8 +59,8 @@ PLAIN: dict[str, Any] = {"name": "p", "version": 1, "train": {"images": 100}}
         ({"grid": {"seeds": 0}}, ["grid.seeds: 0"]),
         ({"grid": {"seeds": 2.5}}, ["grid.seeds: 2.5"]),
         ({"grid": {"models": "vae"}}, ["grid.models: 'vae'", 'or "all"']),
-        ({"grid": {"models": []}}, ["models: none is named"]),
-        ({"grid": {"models": ["vae", "vae"]}}, ["names one twice"]),
+        ({"grid": {"models": []}}, ["models: is empty"]),
+        ({"grid": {"models": ["vae", "vae"]}}, ["has a duplicate"]),
         ({"grid": {"model": ["vae"]}}, ["unknown entry of [grid] 'model'", "Did you mean 'models'"]),
     ],
 )
@@ -82,7 +82,7 @@ def test_what_makes_no_sense_is_refused_by_name(changes, words):
         ({"models": {"vea": {}}}, ["unknown model 'vea'"]),
         ({"models": {"vae": {"gamma": 1.0}}, "grid": {"models": ["gan"]}}, ["model vae: unknown option of", "'gamma'"]),
         ({"evaluate": {"extractor": "clasifier"}}, ["unknown extractor", "Did you mean 'classifier'"]),
-        ({"grid": {"datasets": ["folder:/a/x", "folder:/b/x"]}}, ["two of them would lie in"]),
+        ({"grid": {"datasets": ["folder:/a/x", "folder:/b/x"]}}, ["two would share the folder"]),
     ],
 )
 def test_what_is_not_there_is_refused_before_anything_is_written(changes, words, tmp_path):
@@ -198,8 +198,8 @@ def test_a_folder_that_another_call_is_just_making_is_no_stranger(tmp_path):
     """Two calls at once on a new folder: the second finds a file half written, and must not be put off by it."""
     (tmp_path / ".protocol.toml.x1.tmp").write_text("name")
     (tmp_path / ".protocol.lock").touch()
-    claim(tmp_path, BenchProtocol())
-    claim(tmp_path, BenchProtocol())
-    with pytest.raises(UsageError, match=r"another protocol: version 1, here 2; choose another --out"):
-        claim(tmp_path, attrs.evolve(BenchProtocol(), version=2))
+    write_protocol(tmp_path, BenchProtocol())
+    write_protocol(tmp_path, BenchProtocol())
+    with pytest.raises(UsageError, match=r"a different protocol: version 1, here 2; choose another --out"):
+        write_protocol(tmp_path, attrs.evolve(BenchProtocol(), version=2))
     assert BenchProtocol.from_file(tmp_path / "protocol.toml").version == 1

@@ -1,4 +1,4 @@
-"""Benchmarks: every model on every data set with every seed under one protocol, on whatever machines there are.
+"""Grids of runs (models × data sets × seeds) under one protocol, on one machine or a cluster.
 
 >>> from zoo.bench import BenchProtocol
 >>> BenchProtocol().label.partition("#")[0]

@@ -1,4 +1,4 @@
-"""Protocol files: what every run of a benchmark has in common, so that only the models differ."""
+"""Protocol files: settings that all runs of a benchmark share."""
 
 from __future__ import annotations
 
@@ -25,30 +25,32 @@ _TABLES = ("train", "options", "models", "evaluate", "grid")
 
 @frozen
 class TrainRules(ImageOptions):
-    """``[train]``: the budget, the same for every model."""
+    """``[train]``: training budget and settings of every model."""
 
     images: int | None = option(None, "Budget in training images seen.", at_least(1))
-    epochs: int | None = option(None, "Budget in passes over the training images, in place of images.", at_least(0))
+    epochs: int | None = option(None, "Budget in passes over the training images, instead of images.", at_least(0))
     batch: int = option(64, "Batch size.", at_least(2))
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16: networks under autocast, losses in float32.")
 
 
 @frozen
 class EvaluateRules:
-    """``[evaluate]``: how each run is scored."""
+    """``[evaluate]``: settings of the evaluation."""
 
     extractor: str = option("auto", "Features for the Fréchet distance: auto, none, or from `zoo list extractors`.")
-    samples: int | None = option(None, "Images to score; default 10,000, or as many as train.", at_least(2))
+    samples: int | None = option(
+        None, "Generated images to score; default: 10,000, or as many as training images.", at_least(2)
+    )
 
 
 @attrs.frozen
 class Grid:
-    """``[grid]``: which cells there are. It is no part of the digest: more cells are not another protocol.
+    """``[grid]``: models, data sets and seeds. Not part of the digest: cells can be added to a protocol.
 
     Attributes:
-        models: names; None is every registered one.
-        datasets: names, ``folder:PATH`` or ``hf:NAME``.
-        seeds: how many: 0, 1, … up to one below.
+        models: Names; None for all registered models.
+        datasets: Names, ``folder:PATH`` or ``hf:NAME``.
+        seeds: Number of seeds, from 0.
     """
 
     models: tuple[str, ...] | None = None
@@ -60,24 +62,24 @@ class Grid:
             raise UsageError(f"seeds: {self.seeds!r} is not allowed; must be a whole number, at least 1")
         for name, given in (("models", self.models), ("datasets", self.datasets)):
             if given is not None and not given:
-                raise UsageError(f"{name}: none is named; name at least one")
+                raise UsageError(f"{name}: is empty; name at least one")
             if given is not None and len(set(given)) < len(given):
-                raise UsageError(f"{name}: {', '.join(given)} names one twice")
+                raise UsageError(f"{name}: {', '.join(given)} has a duplicate")
 
 
 @attrs.frozen
 class BenchProtocol:
-    """A versioned protocol: two results are compared only where its digest is the same.
+    """A versioned protocol. Only results with equal digests are compared.
 
     Attributes:
-        name: what it is called.
-        version: counts up whenever an entry changes.
-        description: for people; no part of the digest.
-        train: budget, batch, precision.
-        options: applied to every model that has an option of the name.
-        models: by model, options that are its own; they go before ``options``.
-        evaluate: extractor and number of samples.
-        grid: models, data sets and seeds.
+        name: Name.
+        version: Version, increased with every change.
+        description: Free text, not part of the digest.
+        train: Budget, batch size and precision.
+        options: Options of all models that have them.
+        models: Options by model; they take precedence over ``options``.
+        evaluate: Extractor and number of samples.
+        grid: Models, data sets and seeds.
     """
 
     name: str = "quick"
@@ -94,7 +96,7 @@ class BenchProtocol:
         """Read a protocol file.
 
         Raises:
-            UsageError: where it is missing, is no TOML, or says what cannot be meant.
+            UsageError: If the file is missing, is not TOML or is invalid.
         """
         try:
             table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -111,7 +113,11 @@ class BenchProtocol:
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> BenchProtocol:
-        """A protocol from a mapping such as :meth:`to_table` returns; a :class:`UsageError` where it makes no sense."""
+        """Create a protocol from a mapping such as :meth:`to_table` returns.
+
+        Raises:
+            UsageError: If it is invalid.
+        """
         for key in table:
             if key not in ("name", "version", "description", *_TABLES):
                 raise unknown_name("entry", key, ("name", "version", "description", *_TABLES))
@@ -128,7 +134,7 @@ class BenchProtocol:
             raise UsageError(f"description: {description!r} is not allowed; must be text")
         train = _rules(TrainRules, "train", table.get("train", {}))
         if (train.images is None) == (train.epochs is None):
-            raise UsageError("train: name the budget once, as images or as epochs")
+            raise UsageError("train: exactly one of images and epochs must be set")
         per_model = table.get("models", {})
         for model, chosen in per_model.items():
             if not isinstance(chosen, Mapping):
@@ -145,7 +151,7 @@ class BenchProtocol:
         )
 
     def to_table(self) -> dict[str, Any]:
-        """Every entry, as TOML and JSON can hold it."""
+        """All entries as a mapping that TOML and JSON can store."""
         grid: dict[str, Any] = {"datasets": list(self.grid.datasets), "seeds": self.grid.seeds}
         return {
             "name": self.name,
@@ -159,30 +165,30 @@ class BenchProtocol:
         }
 
     def to_toml(self) -> str:
-        """The protocol as a file; :meth:`from_file` reads it back."""
-        note = f"# {self.label}\n# zoo bench keeps this copy: every result below was made under it.\n"
+        """Content of a protocol file."""
+        note = f"# {self.label}\n# Written by zoo bench: the protocol of all results in this folder.\n"
         return note + tomli_w.dumps(self.to_table())
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of all that decides a cell's result; the description and the grid do not."""
+        """SHA-256 (hex) of all entries except the description and the grid."""
         table = {k: v for k, v in self.to_table().items() if k not in ("description", "grid")}
         return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property
     def label(self) -> str:
-        """``NAME@VERSION#DIGEST``, with the first twelve digits of the digest, as a run's settings keep it."""
+        """``NAME@VERSION#DIGEST``, with the first 12 digits of the digest, as stored in the settings of runs."""
         return f"{self.name}@{self.version}#{self.digest[:12]}"
 
     def differences(self, other: BenchProtocol) -> list[str]:
-        """The entries in which two protocols differ, in words; the description and the grid do not count."""
+        """Describe the entries in which two protocols differ, except the description and the grid."""
         a, b = (
             _flat({k: v for k, v in p.to_table().items() if k not in ("description", "grid")}) for p in (self, other)
         )
         return [f"{k} {a.get(k)!r}, here {b.get(k)!r}" for k in {**a, **b} if a.get(k) != b.get(k)]
 
     def settings_for(self, dataset: str, seed: int) -> dict[str, Any]:
-        """What ``zoo.train`` is given for a cell, besides the model and its options."""
+        """Arguments of ``zoo.train`` for a cell, without the model and its options."""
         train = options.option_values(self.train)
         if is_registered_name(dataset):
             train = {k: v for k, v in train.items() if k not in options.get_options(ImageOptions)}
@@ -195,7 +201,7 @@ class BenchProtocol:
         }
 
     def options_for(self, model: str, known: Mapping[str, Any]) -> dict[str, Any]:
-        """The options that the protocol sets for a model whose options are ``known``."""
+        """Options that the protocol sets for a model with the options ``known``."""
         return {k: v for k, v in self.options.items() if k in known} | dict(self.models.get(model, {}))
 
 

@@ -1,7 +1,7 @@
-"""A cell of the grid: its settings, its folder, and what the folder says has become of it.
+"""Cells of the grid: their settings, folders and states.
 
-The folder alone decides: ``result.json`` means done, ``failed.json`` without it broken, anything else not done yet.
-What a driver or a worker remembers is lost when it is killed; what it wrote is not.
+The folder alone determines the state of a cell: finished with a ``result.json``, failed with only a ``failed.json``,
+otherwise open. The state therefore survives the death of the driver and of workers.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class End:
     """How one attempt at a job ended.
 
     Attributes:
-        kind: ``done``: the result is there. ``failed``: the run broke, and ``failed.json`` says how. ``busy``: somebody
-            else is at this cell. ``stopped``: it was asked to stop, and kept a checkpoint. ``disk``: its folder could
-            not be written to. ``killed``: the process vanished. ``timeout``: it went past its time limit.
-        reason: one line.
+        kind: ``done``: finished. ``failed``: failed, with a ``failed.json``. ``busy``: another process runs the cell.
+            ``stopped``: stopped on request, with a checkpoint. ``disk``: the folder is not writable. ``killed``: the
+            process died. ``timeout``: the time limit was exceeded.
+        reason: One line.
     """
 
     kind: EndKind
@@ -42,7 +42,7 @@ class End:
 
 @attrs.frozen
 class FailedCell:
-    """What ``failed.json`` says."""
+    """Content of ``failed.json``."""
 
     kind: str
     reason: str
@@ -51,39 +51,39 @@ class FailedCell:
 
 @attrs.frozen
 class Job:
-    """One attempt at a cell, as it goes to a worker: nothing but values that JSON can hold.
+    """An attempt at a cell, as sent to a worker; all values are JSON-serializable.
 
     Attributes:
-        settings: what ``zoo.train`` is given: the model, settings of the run and options of the model.
-        folder: the run folder, which worker and driver both reach.
-        threads: processor threads.
-        attempt: 1, 2, …: how often the cell has been tried.
-        anew: whether to begin at the beginning, in place of at the last checkpoint.
-        environment: variables to set, such as the data root or the GPU.
-        seconds: the time limit; None is none.
+        settings: Arguments of ``zoo.train``: the model, settings of the run and options of the model.
+        folder: The run folder, accessible to worker and driver.
+        threads: CPU threads.
+        attempt: Number of the attempt, from 1.
+        restart: Start from the beginning instead of the last checkpoint.
+        environment: Environment variables to set, such as the data root or the GPU.
+        seconds: Time limit; None for no limit.
     """
 
     settings: Mapping[str, Any]
     folder: str
     threads: int = 1
     attempt: int = 1
-    anew: bool = False
+    restart: bool = False
     environment: Mapping[str, str] = attrs.field(factory=dict)
     seconds: float | None = None
 
     def to_json(self) -> str:
-        """The job on one line; :meth:`from_json` reads it back."""
+        """The job as one line of JSON."""
         return json.dumps(attrs.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        """A job from :meth:`to_json`."""
+        """Parse the output of :meth:`to_json`."""
         return cls(**json.loads(text))
 
 
 @attrs.frozen
 class Cell:
-    """One model on one data set with one seed, and its place under the benchmark's folder."""
+    """A model on a data set with a seed, and its folder."""
 
     model: str
     dataset: str
@@ -93,43 +93,43 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """``DATASET MODEL seed K``, without the path of a folder of images."""
+        """``DATASET MODEL seed K``; the path of a folder of images is omitted."""
         return f"{self.folder.parent.parent.name} {self.model} seed {self.seed}"
 
     @property
     def done(self) -> bool:
-        """Whether the result is there."""
+        """Whether the cell has a result."""
         return (self.folder / RESULT).is_file()
 
     @property
     def busy(self) -> bool:
-        """Whether a worker is at it, be it another driver's."""
+        """Whether a worker of this or another driver runs the cell."""
         try:
             with FileLock(self.folder / LOCK, timeout=0):
                 return False
         except Timeout:
             return True
-        except OSError:  # no folder yet, or one that cannot be written to: the worker will say so
+        except OSError:  # no folder, or not writable, which the worker reports
             return False
 
     @property
     def failure(self) -> FailedCell | None:
-        """Why the cell broke, where it did and has not been mended since."""
+        """The failure of the cell; None if it has not failed or has since succeeded."""
         if self.done:
             return None
         try:
             table = json.loads((self.folder / FAILED).read_text(encoding="utf-8"))
             return FailedCell(str(table["kind"]), str(table["reason"]), int(table["attempts"]))
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # none there, or nothing that can be read: then the cell is simply not done
+            return None  # missing or unreadable: the cell is open
 
     def result(self) -> dict[str, Any]:
-        """The finished run's ``result.json``."""
+        """Content of ``result.json``."""
         found: dict[str, Any] = json.loads((self.folder / RESULT).read_text(encoding="utf-8"))
         return found
 
     def fail(self, kind: str, reason: str, attempts: int) -> bool:
-        """Write ``failed.json`` for a worker that no longer can; False where somebody else has the cell now."""
+        """Write ``failed.json`` for a dead worker; return False if another process now runs the cell."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / LOCK, timeout=0):
@@ -143,13 +143,13 @@ class Cell:
 
 
 def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: str, attempts: int) -> None:
-    """Write ``failed.json``: what broke, how, and under which settings."""
+    """Write ``failed.json``."""
     from zoo.files import write_atomically
     from zoo.run.result import describe_plugin, parse_protocol, public_settings
     from zoo.run.run_folder import RunFolder
 
     given: Mapping[str, Any] = {k: v for k, v in settings.items() if k not in ("model", "protocol", "data_dir")}
-    with contextlib.suppress(ZooError):  # where the run got so far, what it resolved to is there
+    with contextlib.suppress(ZooError):  # the resolved settings, if the run has written them
         given = public_settings(RunFolder(folder).settings())
     table = {
         "format": 1,
@@ -169,7 +169,7 @@ def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: 
 
 @attrs.frozen
 class Progress:
-    """How far a worker is: ``fraction`` of its training, and what it is at."""
+    """Progress of a worker: fraction of training, and phase (``loading``, ``training``, ``scoring``)."""
 
     fraction: float
     phase: str
@@ -177,7 +177,7 @@ class Progress:
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """What the worker at a folder last said of itself; None where none is at work, or it has not said anything yet."""
+    """Last progress of the worker on a folder; None if there is none."""
     try:
         table = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         return Progress(table["images"] / max(1, table["total"]), table["phase"], table["pid"])

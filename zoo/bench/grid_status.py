@@ -1,4 +1,4 @@
-"""The grid as it stands: which cells there are, under which folder, and what each of them is."""
+"""Status of the grid: its cells, their folders and their states."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from zoo.bench.cells import Cell
 from zoo.data.names import is_registered_name, stem
 from zoo.errors import UsageError, unknown_name
 
-__all__ = ["CellState", "CellStatus", "GridStatus", "cells_of", "claim", "look"]
+__all__ = ["CellState", "CellStatus", "GridStatus", "make_cells", "read_status", "write_protocol"]
 
-AGAIN = 0.5
-"""Seconds until a cell that somebody else is at is looked at again, the first time."""
+FIRST_PAUSE = 0.5
+"""Seconds until the first check of a cell that another process runs."""
 
 
 class CellState(enum.Enum):
-    """What a cell is, for the display."""
+    """State of a cell."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -35,7 +35,7 @@ class CellState(enum.Enum):
 
 @attrs.define
 class CellStatus:
-    """One cell, as it stands."""
+    """Status of a cell."""
 
     cell: Cell
     state: CellState = CellState.WAITING
@@ -43,34 +43,34 @@ class CellStatus:
     attempts: int = 0
     begun: float = 0.0
     seconds: float | None = None
-    anew: bool = False
+    restart: bool = False
     not_before: float = 0.0
-    pause: float = AGAIN
+    pause: float = FIRST_PAUSE
 
 
 @attrs.define
 class GridStatus:
-    """The whole grid, as it stands."""
+    """Status of the grid."""
 
     cells: list[CellStatus]
     slots: int = 1
     begun: float = attrs.field(factory=time.monotonic)
 
     def count(self, *states: CellState) -> int:
-        """How many cells are in one of these states."""
+        """Number of cells in one of the states."""
         return sum(status.state in states for status in self.cells)
 
     @property
     def complete(self) -> bool:
-        """Whether every cell has a result; a run that diverged is one."""
+        """Whether every cell is finished or has diverged."""
         return self.count(CellState.DONE, CellState.DIVERGED) == len(self.cells)
 
 
-def cells_of(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "auto") -> list[Cell]:
-    """Every cell of a grid, seeds outermost: whole rounds of all models come in first.
+def make_cells(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "auto") -> list[Cell]:
+    """Cells of a grid, in the order of data set, seed and model.
 
     Raises:
-        UsageError: where a model, a data set or an option is not one, or two data sets would share a folder.
+        UsageError: If a model, data set or option is unknown, or two data sets would share a folder.
     """
     from zoo import options
     from zoo.registry import registry
@@ -97,7 +97,7 @@ def cells_of(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "auto
             raise unknown_name("data set", dataset, [*found.datasets, "folder:PATH", "hf:NAME"])
         name = stem(dataset)
         if name in folders.values():
-            raise UsageError(f"datasets: two of them would lie in {out / name}; rename one folder")
+            raise UsageError(f"datasets: two would share the folder {out / name}; rename one of them")
         folders[dataset] = name
     machine = {"device": device}
     return [
@@ -114,36 +114,33 @@ def cells_of(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "auto
     ]
 
 
-def claim(out: Path, protocol: BenchProtocol) -> None:
-    """Keep a copy of the protocol in the benchmark's folder, which belongs to it from then on.
+def write_protocol(out: Path, protocol: BenchProtocol) -> None:
+    """Write the protocol to the folder of a benchmark.
 
     Raises:
-        UsageError: where the folder belongs to another protocol.
+        UsageError: If the folder has a different protocol or is not that of a benchmark.
     """
     from zoo.files import write_atomically
 
     path = out / "protocol.toml"
-    # Another call may be making the folder at this moment: what it has there already is not somebody else's, and its
-    # protocol comes before its cells.
+    # Another call may be creating the folder: these files are part of a benchmark, and the protocol precedes the cells.
     ours = ("protocol.toml", ".protocol.", ".submitit")
     foreign = [p.name for p in out.iterdir() if not p.name.startswith(ours)] if out.is_dir() else []
     if foreign and not path.is_file():
-        raise UsageError(f"out: {out} is not empty and holds no benchmark: it has no protocol.toml")
+        raise UsageError(f"out: {out} is not empty and has no protocol.toml: it is not the folder of a benchmark")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / ".protocol.lock", timeout=60):
             changed = BenchProtocol.from_file(path).differences(protocol) if path.is_file() else []
             if changed:
-                raise UsageError(
-                    f"out: {out} was begun under another protocol: {'; '.join(changed)}; choose another --out"
-                )
+                raise UsageError(f"out: {out} has a different protocol: {'; '.join(changed)}; choose another --out")
             write_atomically(path, protocol.to_toml().encode())
     except OSError as error:
         raise UsageError(f"out: cannot write to {out}: {error.strerror or error}") from None
 
 
-def look(cells: Sequence[Cell], *, retry_failed: bool = False) -> GridStatus:
-    """The grid as the folders say it stands; with ``retry_failed``, broken cells wait again."""
+def read_status(cells: Sequence[Cell], *, retry_failed: bool = False) -> GridStatus:
+    """Read the status of cells from their folders; with ``retry_failed``, failed cells wait again."""
     board = GridStatus([CellStatus(cell) for cell in cells])
     for status in board.cells:
         failure = status.cell.failure
@@ -152,7 +149,7 @@ def look(cells: Sequence[Cell], *, retry_failed: bool = False) -> GridStatus:
         elif failure is not None:
             status.attempts = failure.attempts
             if retry_failed:
-                status.anew = failure.kind == "diverged"
+                status.restart = failure.kind == "diverged"
             else:
                 status.state = CellState.DIVERGED if failure.kind == "diverged" else CellState.FAILED
                 status.reason = failure.reason

@@ -1,4 +1,4 @@
-"""What the machine has: processor cores that this process may use, and GPUs."""
+"""CPU cores and GPUs that are available to this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["cores", "gpus"]
 
 
 def cores() -> int:
-    """Physical cores that this process may use: within its affinity, and within its container's share."""
+    """Number of available physical cores, limited by the CPU affinity and the quota of the container."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     siblings = set()
     for cpu in allowed:
@@ -18,11 +18,11 @@ def cores() -> int:
             siblings.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
         except OSError:
             siblings.add(str(cpu))
-    return max(1, min(len(siblings), _share()))
+    return max(1, min(len(siblings), _quota()))
 
 
-def _share() -> int:
-    # A container of two processors' time on a machine of 64 has two cores, whatever it sees.
+def _quota() -> int:
+    # A container with a quota of 2 CPUs may see all 64 of the machine.
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return 10**6 if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
@@ -31,7 +31,7 @@ def _share() -> int:
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; none is an empty list."""
+    """Available GPUs, as in ``CUDA_VISIBLE_DEVICES``."""
     import torch
 
     count = torch.cuda.device_count()

@@ -1,4 +1,4 @@
-"""``run_grid``: from a protocol to a folder full of results; what ``zoo bench`` does, in one call."""
+"""``run_grid``: run all cells of a protocol, as ``zoo bench`` does."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from zoo.bench.bench_protocol import BenchProtocol
 from zoo.bench.cells import Cell
 from zoo.bench.executors import Executor, Resources, create_executor
 from zoo.bench.grid import GridCallback, fill
-from zoo.bench.grid_status import CellState, CellStatus, GridStatus, cells_of, claim, look
+from zoo.bench.grid_status import CellState, CellStatus, GridStatus, make_cells, read_status, write_protocol
 from zoo.errors import UsageError
 
 __all__ = ["plan", "run_grid", "with_grid"]
 
 
-class _Nobody:
+class _NoCallback:
     def begun(self, board: GridStatus) -> None: ...
 
     def changed(self, status: CellStatus, event: str) -> None: ...
@@ -34,7 +34,7 @@ def with_grid(
     datasets: Sequence[str] | None = None,
     seeds: int | None = None,
 ) -> BenchProtocol:
-    """The protocol with other models, data sets or seeds where they are given; ``["all"]`` is every model."""
+    """Replace the models, data sets or seeds of a protocol, if given; ``["all"]`` means all models."""
     changes: dict[str, Any] = {}
     if models is not None:
         changes["models"] = None if list(models) == ["all"] else tuple(models)
@@ -48,12 +48,12 @@ def with_grid(
 
 
 def plan(out: str | Path, protocol: BenchProtocol, *, device: str = "auto", retry_failed: bool = False) -> GridStatus:
-    """The grid of a protocol as it stands in a folder; writes nothing.
+    """Read the status of a grid without writing anything.
 
     Raises:
-        UsageError: where the protocol names what is not there.
+        UsageError: If the protocol has an unknown name.
     """
-    return look(cells_of(protocol, protocol.grid, Path(out), device), retry_failed=retry_failed)
+    return read_status(make_cells(protocol, protocol.grid, Path(out), device), retry_failed=retry_failed)
 
 
 def run_grid(
@@ -68,27 +68,27 @@ def run_grid(
     data_dir: str | Path | None = None,
     time_limit: float | None = None,
     retry_failed: bool = False,
-    watcher: GridCallback | None = None,
+    callback: GridCallback | None = None,
 ) -> GridStatus:
-    """Run every cell of the grid that is not done, and return the grid as it then stands.
+    """Run all unfinished cells of a grid and return its status.
 
-    Arguments:
-        out: the benchmark's folder; ``OUT/DATASET/MODEL/seedK`` are run folders like any other.
-        protocol: what all runs have in common; by default that of the folder, or ``quick`` where it is new.
-        models: in place of the protocol's; ``["all"]`` is every registered one.
-        datasets: in place of the protocol's.
-        seeds: how many, in place of the protocol's.
-        executor: ``local``, ``ray``, ``submitit``, or one of your own.
-        resources: how many jobs at once, threads, device, share of a GPU.
-        data_dir: a torchvision-style data root; by default ``$ZOO_DATA``.
-        time_limit: seconds that one attempt at a cell may take.
-        retry_failed: whether cells that broke before are tried again.
-        watcher: who is told how it goes; nobody by default.
+    Args:
+        out: Folder of the benchmark, with run folders ``OUT/DATASET/MODEL/seedK``.
+        protocol: The protocol; by default that of the folder, or ``quick`` for a new folder.
+        models: Models, instead of those of the protocol; ``["all"]`` for all registered ones.
+        datasets: Data sets, instead of those of the protocol.
+        seeds: Number of seeds, instead of that of the protocol.
+        executor: ``local``, ``ray``, ``submitit``, or an object.
+        resources: Concurrent jobs, threads, device and share of a GPU.
+        data_dir: Torchvision-style data root; ``$ZOO_DATA`` by default.
+        time_limit: Time limit per attempt at a cell, in seconds.
+        retry_failed: Also run failed cells again.
+        callback: Callback of the grid.
 
     Raises:
-        UsageError: for what cannot be meant; the folder of another protocol, above all.
-        StoppedError: after Ctrl-C, once every run has kept a checkpoint.
-        ZooError: where no worker can be started, or, with ``local``, a data set cannot be had.
+        UsageError: If an argument is invalid, or the folder has a different protocol.
+        StoppedError: After Ctrl-C, once all runs have saved a checkpoint.
+        ZooError: If no worker can be started or, for ``local``, a data set is not available.
     """
     out, resources = Path(out), resources or Resources()
     data = None if data_dir is None else os.path.abspath(Path(data_dir).expanduser())
@@ -96,10 +96,10 @@ def run_grid(
         raise UsageError(f"data_dir: no folder {data}")
     protocol = with_grid(protocol or stored(out) or BenchProtocol(), models, datasets, seeds)
     board = plan(out, protocol, device=resources.device, retry_failed=retry_failed)
-    claim(out, protocol)
-    watcher = watcher or _Nobody()
+    write_protocol(out, protocol)
+    callback = callback or _NoCallback()
     if not board.count(CellState.WAITING):
-        watcher.begun(board)
+        callback.begun(board)
         return board
     if executor == "local":
         _find_data(
@@ -107,12 +107,12 @@ def run_grid(
         )
     environment = {} if data is None else {"ZOO_DATA": data}
     runner = create_executor(executor, resources, out) if isinstance(executor, str) else executor
-    fill(board, runner, watcher, environment=environment, time_limit=time_limit)
+    fill(board, runner, callback, environment=environment, time_limit=time_limit)
     return board
 
 
 def _find_data(cells: Mapping[str, Cell], data: str | None) -> None:
-    # Before any worker is started: what is missing is told once and not by every cell, and fetched once.
+    # Before workers start: missing data are reported and downloaded once, not by every cell.
     from zoo.run.settings import RunSettings
     from zoo.run.train import load_data
 
@@ -123,6 +123,6 @@ def _find_data(cells: Mapping[str, Cell], data: str | None) -> None:
 
 
 def stored(out: Path) -> BenchProtocol | None:
-    """The protocol that a benchmark's folder was begun under; None where it is new."""
+    """Protocol of the folder of a benchmark; None for a new folder."""
     path = out / "protocol.toml"
     return BenchProtocol.from_file(path) if path.is_file() else None

@@ -1,7 +1,7 @@
-"""The job itself: from settings to a run folder, in a process of its own.
+"""Worker process: runs one job and writes its run folder.
 
-:func:`run_job` is a pure function of its job and of what the folder already holds. Everything that can go wrong within
-it ends in an :class:`~zoo.bench.cells.End`; what cannot be caught, a kill or a crash, the folder survives.
+The result of :func:`run_job` depends only on the job and the content of the folder. All errors are returned as
+:class:`~zoo.bench.cells.End`. A kill or a crash leaves the folder valid.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from zoo.files import open_atomic
 
 __all__ = ["main", "run_job"]
 
-_EVERY = 0.5  # seconds between two words on progress
+_PROGRESS_SECONDS = 0.5
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def run_job(job: Job) -> End:
-    """Train and score one cell, going on where an earlier attempt stopped; never raises.
+    """Train and score a cell, resuming an earlier attempt; never raises.
 
-    Standard output and error of the whole process go to ``log.txt`` from here on.
+    Redirects standard output and error of the process to ``log.txt``.
     """
     folder = Path(job.folder)
     lock: FileLock | None = None
@@ -44,13 +44,13 @@ def run_job(job: Job) -> End:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
         lock.acquire(timeout=0)
-        if (folder / RESULT).is_file():  # another driver's worker was quicker
+        if (folder / RESULT).is_file():  # finished by a worker of another driver
             (folder / FAILED).unlink(missing_ok=True)
             return End("done", "already")
         _open_log(folder / LOG)
         return _attempt(job, folder)
     except Timeout:
-        return End("busy", "another process is at this cell")
+        return End("busy", "another process runs this cell")
     except OSError as error:
         return End("disk", f"cannot write to {folder}: {error.strerror or error}")
     except KeyboardInterrupt:
@@ -70,37 +70,37 @@ def _open_log(path: Path) -> None:
 
 
 def _attempt(job: Job, folder: Path) -> End:
-    _say(f"attempt {job.attempt}: process {os.getpid()}, {job.threads} threads")
+    _log(f"attempt {job.attempt}: process {os.getpid()}, {job.threads} threads")
     try:
         import torch
 
         from zoo.run.train import train
 
         torch.set_num_threads(job.threads)
-        if job.anew:
-            _begin_anew(folder)
-        with _reporting(folder) as report:
-            train(out=folder, resume=True, callbacks=[report], **dict(job.settings))
+        if job.restart:
+            _delete_state(folder)
+        with _progress(folder) as callback:
+            train(out=folder, resume=True, callbacks=[callback], **dict(job.settings))
         (folder / FAILED).unlink(missing_ok=True)
-        _say("done")
+        _log("done")
         return End("done")
     except KeyboardInterrupt as error:
-        _say("stopped; the next attempt goes on from the checkpoint")
+        _log("stopped; the next attempt resumes from the checkpoint")
         if isinstance(error, Interrupted) and error.signal != signal.SIGINT:
             return End("killed", f"killed by {error.signal.name}")
         return End("stopped")
     except BaseException as error:  # a plugin may raise anything, SystemExit included
-        return _broke(job, folder, error)
+        return _fail(job, folder, error)
 
 
-def _broke(job: Job, folder: Path, error: BaseException) -> End:
-    kind, reason = "error", _in_one_line(error)
+def _fail(job: Job, folder: Path, error: BaseException) -> End:
+    kind, reason = "error", _one_line(error)
     with contextlib.suppress(OSError):
         if not isinstance(error, ZooError):
             traceback.print_exception(error)
-        _say(f"failed: {reason}")
+        _log(f"failed: {reason}")
     if _is_disk(error):
-        # No fault of the cell's: nothing is held against it, and the next call goes on with it.
+        # Not a failure of the cell: it stays open, and the next call resumes it.
         return End("disk", reason)
     if isinstance(error, ZooError) and reason.startswith("diverged"):
         kind = "diverged"
@@ -111,7 +111,7 @@ def _broke(job: Job, folder: Path, error: BaseException) -> End:
     return End("failed", reason)
 
 
-def _in_one_line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, ZooError):
         return text
@@ -126,27 +126,27 @@ def _is_disk(error: BaseException | None) -> bool:
     return False
 
 
-def _begin_anew(folder: Path) -> None:
-    # A run that diverged does so again from its checkpoint, on a CPU to the same bits.
+def _delete_state(folder: Path) -> None:
+    # From its checkpoint, a diverged run would diverge again.
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     for name in ("config.toml", "metrics.jsonl", "model.safetensors"):
         (folder / name).unlink(missing_ok=True)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(f"--- {datetime.now(UTC).isoformat(timespec='seconds')} {text}", flush=True)
 
 
 @contextlib.contextmanager
-def _reporting(folder: Path) -> Iterator[_Report]:
-    report = _Report(folder)
+def _progress(folder: Path) -> Iterator[_ProgressCallback]:
+    callback = _ProgressCallback(folder)
     try:
-        yield report
+        yield callback
     finally:
-        report.path.unlink(missing_ok=True)
+        callback.path.unlink(missing_ok=True)
 
 
-class _Report(Callback):
+class _ProgressCallback(Callback):
     """Writes the log of a cell, and its progress for ``zoo bench``."""
 
     def __init__(self, folder: Path) -> None:
@@ -163,12 +163,12 @@ class _Report(Callback):
 
     def progressed(self, images_seen: int, epoch: float) -> None:
         if os.getppid() != self._parent:
-            # Whoever started this process is dead, and somebody else may be at this cell soon.
+            # The parent is dead, and another driver may soon start this cell.
             os.kill(os.getpid(), signal.SIGKILL)
         now = time.monotonic()
         if images_seen >= self._total:
             self._write(images_seen, "scoring")
-        elif now - self._last >= _EVERY:
+        elif now - self._last >= _PROGRESS_SECONDS:
             self._last = now
             self._write(images_seen, "training")
 
@@ -179,15 +179,15 @@ class _Report(Callback):
         print(json.dumps(result["scores"]), flush=True)
 
     def _write(self, images: int, phase: str) -> None:
-        # Not synced, and no harm if it fails: it is for the eye.
+        # For display only: not synced, and errors are ignored.
         text = json.dumps({"images": images, "total": self._total, "phase": phase, "pid": os.getpid()})
         with contextlib.suppress(OSError), open_atomic(self.path, sync=False) as file:
             file.write(text.encode())
 
 
 def main() -> None:
-    """``python -m zoo.bench.worker``: the job on standard input, its end on standard output."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may have been started with the signal ignored
+    """``python -m zoo.bench.worker``: reads the job from standard input and writes its end to standard output."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the parent may have ignored the signal
     job = Job.from_json(sys.stdin.readline())
     with os.fdopen(os.dup(1), "w") as answer:
         end = run_job(job)

@@ -89,9 +89,9 @@ def bench(
     if dry_run:
         _print_plan(out, protocol, retry_failed)
         return
-    from zoo.bench.display import display
+    from zoo.bench.display import make_display
 
-    with display() as watcher:
+    with make_display() as callback:
         board = run_grid(
             out,
             protocol,
@@ -100,7 +100,7 @@ def bench(
             data_dir=data_dir,
             time_limit=seconds,
             retry_failed=retry_failed,
-            watcher=watcher,
+            callback=callback,
         )
     _report(board, out)
 
@@ -129,13 +129,13 @@ def _print_plan(out: Path, protocol: object, retry_failed: bool) -> None:
     from rich.console import Console
 
     from zoo.bench.bench_protocol import BenchProtocol
-    from zoo.bench.display import drawn, summary
+    from zoo.bench.display import grid_table, summary
     from zoo.bench.run_grid import plan
 
     assert isinstance(protocol, BenchProtocol)
     board = plan(out, protocol, retry_failed=retry_failed)
     console = Console(highlight=False)
-    console.print(drawn(board))
+    console.print(grid_table(board))
     console.print(f"protocol {protocol.label}; {summary(board)}", markup=False, soft_wrap=True)
 
 

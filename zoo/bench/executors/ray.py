@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster: many machines, GPUs whole or in parts. All of them reach the benchmark's folder."""
+"""Jobs on a Ray cluster. All machines must have access to the folder of the benchmark."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from zoo.errors import UsageError, ZooError
 
 __all__ = ["RayExecutor"]
 
-_MANY = 10_000  # slots where nobody set a number: Ray keeps the queue
+_DEFAULT_SLOTS = 10_000  # Ray queues the jobs
 
 
 class RayExecutor:
-    """Each job is a Ray task that runs a process of its own; a machine that is lost loses its jobs, no more.
+    """Runs each job as a Ray task with a separate process; the loss of a machine affects only its jobs.
 
-    It joins the cluster that ``RAY_ADDRESS`` or this machine names, and begins one on this machine where there is none.
+    Joins the cluster of ``RAY_ADDRESS`` or of this machine, or starts one on this machine.
+
+    Args:
+        resources: Resources for the jobs.
 
     Raises:
-        UsageError: where ray is not installed.
-        ZooError: where the cluster cannot be reached.
+        UsageError: If ray is not installed.
+        ZooError: If the cluster cannot be reached.
     """
 
     def __init__(self, resources: Resources) -> None:
@@ -39,9 +42,9 @@ class RayExecutor:
         if self._ours:
             try:
                 self._ray.init(log_to_driver=False, logging_level="error")
-            except Exception as error:  # Ray has no one base class for them
+            except Exception as error:  # Ray's exceptions have no common base class
                 raise ZooError(f"ray: {' '.join(str(error).split())}") from None
-        self.slots = resources.jobs or _MANY
+        self.slots = resources.jobs or _DEFAULT_SLOTS
         self.threads = resources.threads or 1
         on_gpu = resources.device == "cuda" or (
             resources.device == "auto" and self._ray.cluster_resources().get("GPU", 0) > 0
@@ -49,18 +52,18 @@ class RayExecutor:
         self._task = self._ray.remote(run_in_subprocess).options(
             num_cpus=self.threads,
             num_gpus=resources.gpu_fraction if on_gpu else 0,
-            max_retries=0,  # the grid begins it again, from its checkpoint, as with any executor
+            max_retries=0,  # the grid restarts jobs from their checkpoints
         )
         self._running: dict[Any, int] = {}
         self._stopping = False
 
     def start(self, jobs: Sequence[tuple[int, Job]]) -> None:
-        """Begin these jobs, each under a number."""
+        """Start numbered jobs."""
         for number, job in jobs:
             self._running[self._task.remote(attrs.evolve(job, threads=self.threads).to_json())] = number
 
     def wait(self, seconds: float) -> list[tuple[int, End]]:
-        """The jobs that ended, by number, as soon as there is one, or after so many seconds none."""
+        """Return the numbers and ends of jobs as soon as one has ended; an empty list after ``seconds``."""
         if not self._running:
             time.sleep(seconds)
             return []
@@ -80,13 +83,13 @@ class RayExecutor:
             return End("stopped" if self._stopping else "killed", f"ray lost the worker ({type(error).__name__})")
 
     def stop(self) -> None:
-        """Ask every job to keep a checkpoint and stop; :meth:`wait` then tells of their ends."""
+        """Ask every job to save a checkpoint and stop; :meth:`wait` returns their ends."""
         self._stopping = True
         for task in self._running:
             self._ray.cancel(task, force=False)
 
     def close(self) -> None:
-        """End whatever still runs, at once."""
+        """Kill all jobs that still run."""
         for task in self._running:
             self._ray.cancel(task, force=True)
         self._running.clear()

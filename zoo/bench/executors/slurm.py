@@ -1,4 +1,4 @@
-"""Jobs as SLURM arrays, through submitit; where there is no SLURM, submitit runs them as processes of this machine."""
+"""Jobs as SLURM arrays through submitit, which runs them as local processes on machines without SLURM."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from zoo.errors import UsageError, ZooError
 
 __all__ = ["SlurmExecutor"]
 
-_MANY = 1_000  # jobs in the queue where nobody set a number: arrays have a largest size
-_LOOK = 1.0  # seconds between two looks
-_LONGEST = 24 * 60  # minutes a job may take where nobody set a limit
+_DEFAULT_SLOTS = 1_000  # SLURM limits the size of arrays
+_POLL_SECONDS = 1.0
+_DEFAULT_MINUTES = 24 * 60  # time limit of a job
 
 
 class SlurmExecutor:
-    """Each job is a task of an array; ``--slurm partition=gpu`` and the like are handed on to the scheduler.
+    """Runs each job as a task of an array; ``--slurm partition=gpu`` sets parameters of the scheduler.
 
     Args:
-        resources: what the jobs may use; its options are submitit's parameters without their ``slurm_``.
-        out: the benchmark's folder, which all machines reach; submitit keeps its files in ``.submitit`` in it.
+        resources: Resources for the jobs; their options are parameters of submitit without the prefix ``slurm_``.
+        out: Folder of the benchmark, accessible to all machines; submitit writes to ``.submitit`` in it.
 
     Raises:
-        UsageError: where submitit is not installed, or a parameter is not one.
+        UsageError: If submitit is not installed or a parameter is unknown.
     """
 
     def __init__(self, resources: Resources, out: Path) -> None:
@@ -43,7 +43,7 @@ class SlurmExecutor:
         self._executor: Any = submitit.AutoExecutor(folder=out / ".submitit" / "%j")
         self._here = self._executor.cluster == "local"
         self.threads = resources.threads or 1
-        self.slots = resources.jobs or (cores() if self._here else _MANY)
+        self.slots = resources.jobs or (cores() if self._here else _DEFAULT_SLOTS)
         self._parameters: dict[str, Any] = {"cpus_per_task": self.threads, "name": "zoo-bench"}
         if resources.device == "cuda":
             self._parameters["gpus_per_node"] = 1
@@ -54,10 +54,10 @@ class SlurmExecutor:
         self._stopping = False
 
     def start(self, jobs: Sequence[tuple[int, Job]]) -> None:
-        """Begin these jobs as one array, each under a number."""
+        """Start numbered jobs as one array."""
         limits = [job.seconds for _, job in jobs]
         longest = max((limit for limit in limits if limit is not None), default=None)
-        minutes = _LONGEST if longest is None else math.ceil((longest + 2 * GRACE) / 60) + 1
+        minutes = _DEFAULT_MINUTES if longest is None else math.ceil((longest + 2 * GRACE) / 60) + 1
         try:
             self._executor.update_parameters(**{"timeout_min": minutes, **self._parameters})
             with self._executor.batch():
@@ -67,18 +67,18 @@ class SlurmExecutor:
                 ]
         except (NameError, TypeError, ValueError) as error:
             raise UsageError(f"slurm: {error}") from None
-        except Exception as error:  # sbatch said no
+        except Exception as error:  # sbatch failed
             raise ZooError(f"slurm: {' '.join(str(error).split())}") from None
         self._running |= {number: task for (number, _), task in zip(jobs, tasks, strict=True)}
 
     def wait(self, seconds: float) -> list[tuple[int, End]]:
-        """The jobs that ended, by number, as soon as there is one, or after so many seconds none."""
+        """Return the numbers and ends of jobs as soon as one has ended; an empty list after ``seconds``."""
         deadline = time.monotonic() + seconds
         while True:
             ended = [number for number, task in self._running.items() if task.done()]
             if ended or time.monotonic() >= deadline:
                 return [(number, self._end(self._running.pop(number))) for number in ended]
-            time.sleep(min(_LOOK, max(0.0, deadline - time.monotonic())))
+            time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
     def _end(self, task: Any) -> End:
         try:
@@ -86,19 +86,19 @@ class SlurmExecutor:
             if error is None:
                 kind, reason = task.result()
                 return End(kind, reason)
-        except Exception as unread:  # its files are not there, or not whole
+        except Exception as unread:  # its files are missing or incomplete
             error = unread
         last = (str(error).strip().splitlines() or [""])[-1]
         return End("stopped" if self._stopping else "killed", f"job {task.job_id}: {last or type(error).__name__}")
 
     def stop(self) -> None:
-        """Ask every job to keep a checkpoint and stop; :meth:`wait` then tells of their ends."""
+        """Ask every job to save a checkpoint and stop; :meth:`wait` returns their ends."""
         self._stopping = True
         for task in self._running.values():
             task.cancel(check=False)
 
     def close(self) -> None:
-        """End whatever still runs, at once."""
+        """Kill all jobs that still run."""
         self.stop()
         self._running.clear()
 
