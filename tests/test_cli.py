@@ -375,7 +375,7 @@ def test_lines_in_a_log_are_few(tmp_path):
 
 
 def test_terminal_without_accents(tmp_path):
-    """Output that cannot spell «Fréchet» is no reason for a run to fail."""
+    """Output that cannot spell 'Fréchet' is no reason for a run to fail."""
     command = "import sys; from zoo.cli import main; main(sys.argv[1:])"
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     args = ["show", "vaegan"]

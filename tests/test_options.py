@@ -89,7 +89,7 @@ def test_values_at_the_edge_of_what_is_allowed_are_taken(name: str, value: objec
         ("family", None, "type str"),
         ("samples", 2.0, "type int"),
         ("stages", True, "type int"),
-        # NaN passes no comparison, and would also pass none of the «not allowed» ones.
+        # NaN passes no comparison, and would also pass none of the 'not allowed' ones.
         ("lr", math.nan, "a finite number"),
         ("share", math.nan, "a finite number"),
     ],

@@ -75,7 +75,7 @@ def test_vae():
     assert linears(net.decoder) == [(20, 500), (500, 784)]
     assert kinds(net, nn.Tanh) == 2
     assert size(net) == weights(784, 500, 40) + weights(20, 500, 784)
-    # «N(0, 0.01)», all parameters.
+    # 'N(0, 0.01)', all parameters.
     values = torch.cat([p.flatten() for p in net.parameters()])
     assert float(values.detach().std()) == pytest.approx(0.1, rel=0.01)
 

@@ -39,7 +39,7 @@ class LRSchedule(abc.ABC):
         """Factor of the next step.
 
         Args:
-            progress: completed steps divided by the steps of the run, in [0, 1).
+            progress: Completed steps divided by the steps of the run, in [0, 1).
         """
 
 
@@ -82,6 +82,10 @@ class CosineLR(LRSchedule):
 class ExponentialLR(LRSchedule):
     """1 until ``start``, then exponential decay to ``end_factor`` at the end of training.
 
+    Args:
+        start: Fraction of training before the decay.
+        end_factor: Factor at the end of training.
+
     >>> [round(ExponentialLR(0.5, 0.01).factor(t), 3) for t in (0.0, 0.5, 0.75, 1.0)]
     [1.0, 1.0, 0.1, 0.01]
     """
@@ -99,8 +103,8 @@ class MultiStepLR(LRSchedule):
     """1 until the first milestone, then ``factors[i]`` from ``milestones[i]`` on.
 
     Args:
-        milestones: fractions of training, ascending.
-        factors: one factor per milestone, relative to the initial learning rate.
+        milestones: Fractions of training, ascending.
+        factors: One factor per milestone, relative to the initial learning rate.
 
     >>> [MultiStepLR((0.5, 0.75), (0.1, 0.01)).factor(t) for t in (0.0, 0.5, 0.7, 0.75)]
     [1.0, 0.1, 0.1, 0.01]
@@ -118,6 +122,10 @@ class MultiStepLR(LRSchedule):
 @attrs.frozen
 class WarmupLR(LRSchedule):
     """Linear increase from 0 to 1 over the first ``fraction`` of training, times the factor of ``schedule``.
+
+    Args:
+        fraction: Fraction of training with the warm-up.
+        schedule: Schedule to multiply.
 
     >>> warmup = WarmupLR(0.5, LinearLR())
     >>> [warmup.factor(t) for t in (0.0, 0.25, 0.5, 0.75)]
@@ -137,11 +145,11 @@ def make_schedule(name: str, milestones: Sequence[float] = (), gamma: float = 0.
 
     Args:
         name: ``constant``, ``linear``, ``cosine`` or ``multistep``.
-        milestones: for ``multistep``, fractions of training at which the learning rate is multiplied by ``gamma``.
-        gamma: for ``multistep``.
+        milestones: For ``multistep``, fractions of training at which the learning rate is multiplied by ``gamma``.
+        gamma: For ``multistep``.
 
     Raises:
-        UsageError: for milestones that are not ascending fractions in (0, 1).
+        UsageError: For milestones that are not ascending fractions in (0, 1).
 
     >>> make_schedule("multistep", (0.5, 0.75), 0.5)
     MultiStepLR(milestones=(0.5, 0.75), factors=(0.5, 0.25))
@@ -163,10 +171,10 @@ class Optimization:
     """Optimization settings of a run, for any model; the defaults leave training as the model defines it.
 
     Args:
-        lr_schedule: replaces the schedule of every optimizer of the model; None keeps them.
-        lr_warmup: fraction of training over which the learning rate rises linearly from 0; multiplies the schedule.
-        clip_grad_norm: largest norm of the gradient of one player; larger gradients are scaled down to it.
-        ema_decay: decay per step of an exponential moving average of the weights; None keeps no average.
+        lr_schedule: Replaces the schedule of every optimizer of the model; None keeps them.
+        lr_warmup: Fraction of training over which the learning rate rises linearly from 0; multiplies the schedule.
+        clip_grad_norm: Largest norm of the gradient of one player; larger gradients are scaled down to it.
+        ema_decay: Decay per step of an exponential moving average of the weights; None keeps no average.
     """
 
     lr_schedule: LRSchedule | None = None
@@ -196,7 +204,16 @@ class Optimizer(abc.ABC):
 
 @attrs.frozen
 class Adam(Optimizer):
-    """Adam (Kingma & Ba, arXiv:1412.6980); ``weight_decay`` is an L2 penalty, not decoupled."""
+    """Adam (Kingma & Ba, arXiv:1412.6980).
+
+    Args:
+        lr: Learning rate.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        eps: Added to the root of the second moment.
+        weight_decay: Weight of an L2 penalty, not decoupled.
+        schedule: Learning-rate schedule; None for a constant learning rate.
+    """
 
     lr: float = 2e-4
     beta1: float = 0.5
@@ -220,7 +237,15 @@ class Adam(Optimizer):
 
 @attrs.frozen
 class RMSprop(Optimizer):
-    """RMSProp (Tieleman & Hinton 2012), used by VAE-GAN; ``alpha`` is the decay of the squared gradient's average."""
+    """RMSProp (Tieleman & Hinton 2012), used by VAE-GAN.
+
+    Args:
+        lr: Learning rate.
+        alpha: Decay of the mean squared gradient.
+        eps: Added to the root of the mean squared gradient.
+        weight_decay: Weight of an L2 penalty.
+        schedule: Learning-rate schedule; None for a constant learning rate.
+    """
 
     lr: float = 3e-4
     alpha: float = 0.9
@@ -243,7 +268,14 @@ class RMSprop(Optimizer):
 
 @attrs.frozen
 class Adagrad(Optimizer):
-    """Adagrad (Duchi et al. 2011), used by the VAE paper."""
+    """Adagrad (Duchi et al. 2011), used by the VAE paper.
+
+    Args:
+        lr: Learning rate.
+        eps: Added to the root of the accumulated squared gradient.
+        weight_decay: Weight of an L2 penalty.
+        schedule: Learning-rate schedule; None for a constant learning rate.
+    """
 
     lr: float = 1e-2
     eps: float = 1e-10
@@ -251,13 +283,20 @@ class Adagrad(Optimizer):
     schedule: LRSchedule | None = None
 
     def build(self, parameters: Sequence[Tensor], device: torch.device) -> torch.optim.Optimizer:
-        """Foreach Adagrad of zoo; torch's cannot be captured."""
+        """Foreach Adagrad that can be captured as a CUDA graph, unlike torch's."""
         return CapturableAdagrad(parameters, _lr(self.lr, device), self.eps, self.weight_decay)
 
 
 @attrs.frozen
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, used by the AAE paper."""
+    """Stochastic gradient descent with momentum, used by the AAE paper.
+
+    Args:
+        lr: Learning rate.
+        momentum: Decay of the momentum.
+        weight_decay: Weight of an L2 penalty.
+        schedule: Learning-rate schedule; None for a constant learning rate.
+    """
 
     lr: float = 1e-2
     momentum: float = 0.9

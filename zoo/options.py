@@ -100,7 +100,13 @@ def below(high: float) -> Check:
 
 
 def between(low: float, high: float, inclusive: Literal["both", "left"] = "both") -> Check:
-    """Allow ``low`` ≤ value ≤ ``high``; with ``inclusive="left"``, ``low`` ≤ value < ``high``."""
+    """Allow values in an interval.
+
+    Args:
+        low: Lower limit, allowed.
+        high: Upper limit.
+        inclusive: ``both`` allows ``high``; ``left`` does not.
+    """
     if inclusive == "left":
         return Check(f"at least {low:g} and below {high:g}", lambda v: low <= v < high)
     return Check(f"between {low:.10g} and {high:.10g}", lambda v: low <= v <= high)

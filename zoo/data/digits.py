@@ -1,6 +1,6 @@
 """The default data set: scikit-learn's bundled 8×8 scans of handwritten digits, which need no download.
 
-They are the 1,797 scans of the *test* part of UCI's «Optical Recognition of Handwritten Digits» (Alpaydin and
+They are the 1,797 scans of the *test* part of UCI's 'Optical Recognition of Handwritten Digits' (Alpaydin and
 Kaynak, 1998), from 13 writers, reduced to 17 gray levels.
 """
 

@@ -31,7 +31,7 @@ _NOT_IMAGES = frozenset(
 
 @attrs.frozen
 class Item:
-    """One candidate: its path relative to the folder (with «/»), and its class and split where given."""
+    """One candidate: its path relative to the folder (with `/`), and its class and split where given."""
 
     path: str
     label: str | None = None

@@ -59,7 +59,7 @@ def load_mnist_like(name: str, folder: str, epochs: int, options: DataOptions) -
 
     train_x, train_y, test_x, test_y = (tensor(file, md5) for file, md5 in source["resources"].tolist())
     train, test = _gray(train_x, train_y), _gray(test_x, test_y)
-    # torchvision names MNIST's classes «0 - zero»; the digit says as much
+    # torchvision names MNIST's classes '0 - zero'; the digit says as much
     return Dataset(name, train, test, tuple(c.split(" - ")[0] for c in source["classes"].tolist()), epochs)
 
 
@@ -84,7 +84,7 @@ def _published(folder: str) -> dict[str, NDArray[Any]]:
 
 
 def load_emnist(options: DataOptions) -> Dataset:
-    """EMNIST (Cohen et al., 2017), «balanced»: 47 classes of digits and letters, (1, 28, 28), upright.
+    """EMNIST (Cohen et al., 2017), 'balanced': 47 classes of digits and letters, (1, 28, 28), upright.
 
     The published files hold each image transposed; here they are turned upright.
     """
@@ -158,7 +158,7 @@ def _cifar10(contents: Sequence[bytes]) -> Dataset:
 def _cifar10_batch(content: bytes) -> tuple[NDArray[np.uint8], list[int]]:
     """Images (N, 3, 32, 32) and labels of a published batch, which is a pickle: its opcodes are read, and none is run.
 
-    The pixels are the longest string in it; the labels are the small numbers that follow the string «labels».
+    The pixels are the longest string in it; the labels are the small numbers that follow the string 'labels'.
     """
     pixels, labels, key = "", [], ""
     try:

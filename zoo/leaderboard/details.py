@@ -22,11 +22,11 @@ _LEAST, _MOST = 5_000, 48_000
 
 
 class Details:
-    """The data of the page's script.
+    """Data of the script of the page.
 
-    Arguments:
-        groups: the tables of the page.
-        counts: how many rows of each are on the page.
+    Args:
+        groups: Tables of the page.
+        counts: Number of rows on the page, per table.
     """
 
     def __init__(self, groups: Sequence[LeaderboardGroup], counts: Sequence[int]) -> None:

@@ -12,10 +12,10 @@ __all__ = ["Labels", "in_words"]
 
 
 class Labels:
-    """The labels of one table's rows.
+    """Labels of the rows of a table.
 
-    Arguments:
-        rows: one cell of each.
+    Args:
+        rows: A cell of each row.
     """
 
     def __init__(self, rows: Sequence[ResultKey]) -> None:

@@ -94,7 +94,7 @@ def _hash(text: str) -> str:
 
 
 def _data(value: Any) -> str:
-    # Within a script element only «</script» and «<!--» mean anything; without «<» there is neither.
+    # In a script element only `</script` and `<!--` have a meaning; without `<` there is neither.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")

@@ -27,9 +27,9 @@ _SMALL = 340
 def pictures(run: Run, allowance: int) -> dict[str, tuple[int, int, str]]:
     """A run's pictures as width, height and PNG in base 64, by name; one that cannot be shown is not there.
 
-    Arguments:
-        run: whose.
-        allowance: bytes that one may take; it is halved in size, and to sixteen grays, to get there, but no further.
+    Args:
+        run: The run.
+        allowance: Limit of bytes per image; larger images are halved in size and reduced to 16 gray levels.
     """
     found = {}
     for name in PICTURES:

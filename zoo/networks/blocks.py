@@ -101,7 +101,16 @@ class ConvStack(nn.Module):
 
 
 class ConvTrunk(ConvStack):
-    """Strided convolutions; each stage halves the sides and doubles the channels (Radford et al., arXiv:1511.06434)."""
+    """Strided convolutions; each stage halves the sides and doubles the channels (Radford et al., arXiv:1511.06434).
+
+    Args:
+        shape: Image size (C, H, W).
+        width: Channels of the first stage.
+        norm: ``batch``, ``group`` or ``none``.
+        activation: Creates an activation layer.
+        tap: Stage whose activations are the features, from 1; None for the last.
+        pre_norm: Take the features before the normalization of the stage.
+    """
 
     def __init__(
         self,
@@ -227,7 +236,14 @@ class DeconvTrunk(nn.Module):
 
 
 class MLP(nn.Sequential):
-    """Fully connected layers (B, sizes[0]) → (B, sizes[-1]), normalization and activation except after the last."""
+    """Fully connected layers (B, sizes[0]) → (B, sizes[-1]), with normalization and activation except after the last.
+
+    Args:
+        sizes: Numbers of units, input and output included.
+        activation: Creates an activation layer.
+        norm: ``batch``, ``group`` or ``none``.
+        norm_first: Whether the first layer is normalized.
+    """
 
     def __init__(
         self,
@@ -249,7 +265,12 @@ class MLP(nn.Sequential):
 
 @torch.no_grad()
 def init_(network: nn.Module, std: float | None = 0.02) -> None:
-    """Initialize as DCGAN: weights ~ N(0, std²), biases 0, norm scales ~ N(1, std²). None keeps torch's defaults."""
+    """Initialize as in DCGAN: weights ~ N(0, std²), biases 0, norm scales ~ N(1, std²).
+
+    Args:
+        network: Network to initialize in place.
+        std: Standard deviation; None keeps torch's defaults.
+    """
     if std is None:
         return
     for module in network.modules():

@@ -69,7 +69,7 @@ class RunSettings(ImageOptions, SourceOptions):
     seed: int = option(0, "Seed of weights, noise and data order.", between(0, 2**32 - 1))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Device to train on.")
     precision: Literal["fp32", "bf16", "auto"] = option(
-        "fp32", "bf16: networks under autocast, losses in float32; auto: the faster of the two in a short trial."
+        "fp32", "Precision; bf16: networks under autocast, losses in float32; auto: the faster one in a short trial."
     )
     compile: bool = option(False, "Compile each turn's terms and gradients together: minutes once, then faster steps.")
     graphs: bool = option(True, "On a GPU, capture whole steps as CUDA graphs.")

@@ -88,7 +88,13 @@ class TrainedModel:
 
 
 class TrainedAutoencoder(TrainedModel):
-    """A trained model that can also encode and reconstruct."""
+    """A trained model that can also encode and reconstruct.
+
+    Attributes:
+        objective: The model.
+        networks: Its networks.
+        data: Shape (C, H, W), name and classes of the training data.
+    """
 
     objective: Autoencoder
 
