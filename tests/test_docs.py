@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+import zoo
 from zoo import hooks
 from zoo.registry import registry
 
@@ -31,8 +35,8 @@ def test_the_plugin_of_the_walk_through_works_as_printed(tmp_path):
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", site, package]
     subprocess.run(pip, check=True)
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    zoo = Path(sys.executable).with_name("zoo")
-    command = [zoo, "run", "mirror", "--weight", "0.3", "--epochs", "1", "--out", tmp_path / "run"]
+    program = Path(sys.executable).with_name("zoo")
+    command = [program, "run", "mirror", "--weight", "0.3", "--epochs", "1", "--out", tmp_path / "run"]
     subprocess.run(command, check=True, env=environment)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["plugin"] == {"name": "mirror", "package": "zoo-mirror", "version": "0.1.0"}
@@ -135,3 +139,66 @@ def test_plugins_import_nothing_of_zoo_but_its_public_names():
 def test_the_speed_pages_tables_are_the_records(script):
     written = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     assert written == script("docs/speed_tables.py").page(), "run python docs/speed_tables.py"
+
+
+def tracked(*suffixes: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name.endswith(suffixes) and (ROOT / name).is_file()]
+
+
+def test_no_text_file_has_guillemets():
+    files = tracked(".py", ".pyi", ".md", ".toml", ".jinja", ".html", ".js", ".css", ".yml")
+    assert len(files) > 200
+    marks = ("\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}", "\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}")
+    assert [p.name for p in files if any(mark in p.read_text(encoding="utf-8") for mark in marks)] == []
+
+
+def test_docstrings_have_googles_sections():
+    headings = re.compile(r"^ *(Arguments|Parameters|Return|Raise|Throws):$", re.MULTILINE)
+    assert [p.name for p in tracked(".py", ".jinja") if headings.search(p.read_text(encoding="utf-8"))] == []
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f": {page.name}\n" in navigation, page.name
+
+
+def test_every_name_in_the_glossary_exists_and_both_entry_pages_link_to_it():
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`(zoo(?:\.\w+)+)`", glossary))
+    assert len(names) > 20
+    for name in names:
+        pkgutil.resolve_name(name)
+    from zoo.cli.main import cli
+
+    commands = set(re.findall(r"`zoo (\w+)[^`]*`", glossary))
+    assert commands
+    assert commands <= set(cli.commands)
+    for text in (README, CONTRIBUTING):
+        assert "(docs/glossary.md)" in text
+
+
+def test_every_option_of_a_command_has_a_sentence_as_help():
+    from zoo.cli.main import cli
+
+    for name, command in cli.commands.items():
+        context = click.Context(command, info_name=name)
+        options = [p for p in command.get_params(context) if isinstance(p, click.Option)]
+        for option in options:
+            sentence = re.sub(r" \[default: [^\]]*\]$", "", option.help or "")
+            sentence = re.sub(r" \((at|above|below|between|a name)\b.*\)$", "", sentence)
+            assert re.fullmatch(r"[A-Z].*\.", sentence, flags=re.DOTALL), (name, option.opts, option.help)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in zoo.__all__ if not n.startswith("__")))
+def test_a_public_name_documents_itself_and_its_arguments(name):
+    thing = getattr(zoo, name)
+    text = inspect.getdoc(thing) or ""
+    assert text, name
+    if name == "hookimpl" or (isinstance(thing, type) and issubclass(thing, zoo.Objective)):
+        return  # pluggy's; the options of a model have their own help
+    function = vars(thing).get("__init__") if isinstance(thing, type) else thing
+    parameters = inspect.signature(function).parameters if function else {}
+    if len([p for p in parameters if p != "self"]) > 1:
+        assert re.search(r"^(Args|Attributes|Shape):$", text, flags=re.MULTILINE), name

@@ -30,7 +30,7 @@ class ImageOptions:
     crop: Literal["center", "none"] = option(
         "center", "Change of the aspect ratio: keep the center, or distort the image."
     )
-    channels: int | None = option(None, "1 (gray) or 3 (color); default: that of the data set.")
+    channels: int | None = option(None, "Channels: 1 (gray) or 3 (color); default: that of the data set.")
 
     @property
     def image_format(self) -> ImageFormat:
