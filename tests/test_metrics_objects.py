@@ -32,6 +32,7 @@ from zoo.metrics import (
     CycleError,
     Density,
     FrechetDistance,
+    FrechetStandardError,
     KernelDistance,
     LinearProbe,
     LogLikelihood,
@@ -72,6 +73,11 @@ DENSITY = Density(
 Case = tuple[Callable[..., zoo.Metric], tuple[Any, ...], tuple[Any, ...]]
 CASES: dict[str, Case] = {
     "frechet": (lambda **o: FrechetDistance(MOMENTS, **o), (normal(40, 4, seed=1),), (normal(30, 4, seed=2),)),
+    "frechet-error": (
+        lambda **o: FrechetStandardError(REAL, **o),
+        (normal(40, 4, seed=1),),
+        (normal(30, 4, seed=2),),
+    ),
     "kid": (lambda **o: KernelDistance(REAL, subsets=3, **o), (normal(40, 4, seed=1),), (normal(30, 4, seed=2),)),
     "prdc": (lambda **o: PRDC(REAL, **o), (normal(40, 4, seed=1),), (normal(30, 4, seed=2),)),
     "memorization": (

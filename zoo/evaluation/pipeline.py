@@ -334,7 +334,8 @@ def protocol_of(
     """
     contributed = {e.name: f"{e.metric.protocol} ({e.package})".strip() for e in settings.selected if e.package}
     built_in = [e.metric for e in settings.selected if e.metric.compared_separately and not e.package]
-    separate = {metric.scores[0].name: metric.protocol for metric in built_in}
+    fields = ReferenceStatistics(extractor, dataset).name_fields
+    separate = {metric.scores[0].format(fields): metric.protocol for metric in built_in}
     if second is not None:
         separate[f"{score_name(second)} (second opinion)"] = (
             f"weights {second.digest[:16]}; {second.resize}; {second.channels}"

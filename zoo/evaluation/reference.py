@@ -144,8 +144,17 @@ class ReferenceSamples:
     ) -> None:
         self._extractor, self._digest, self._folder = extractor, dataset_digest, folder
         self._split = f"test, {cap} drawn with seed 0" if len(test) > cap else "test"
-        self.test = self._features(test, self._split, random_indices(len(test), cap))
-        self.train = self._features(train, "train")
+        self._test_images, self._train_images, self._cap = test, train, cap
+
+    @functools.cached_property
+    def test(self) -> Tensor:
+        """Features of the test images, float32 (N, d)."""
+        return self._features(self._test_images, self._split, random_indices(len(self._test_images), self._cap))
+
+    @functools.cached_property
+    def train(self) -> Tensor:
+        """Features of the training images, float32 (M, d)."""
+        return self._features(self._train_images, "train")
 
     def _features(self, images: Tensor, split: str, indices: Tensor | None = None) -> Tensor:
         n = len(images) if indices is None else len(indices)

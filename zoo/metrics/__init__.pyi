@@ -23,6 +23,7 @@ from .frechet import (
     TrainFrechetDistance,
     frechet_distance,
 )
+from .frechet_error import FrechetStandardError, frechet_standard_errors
 from .image_similarity import PSNR, SSIM, peak_signal_noise_ratio, structural_similarity
 from .kid import KernelDistance, kernel_distance
 from .legacy import ClassifierScore, ParzenLikelihood, ParzenResult, fit_parzen, parzen_log_likelihood
@@ -50,6 +51,7 @@ __all__ = [
     "Estimate",
     "FloorFrechetDistance",
     "FrechetDistance",
+    "FrechetStandardError",
     "KernelDistance",
     "LinearProbe",
     "LogLikelihood",
@@ -77,6 +79,7 @@ __all__ = [
     "find_score",
     "fit_parzen",
     "frechet_distance",
+    "frechet_standard_errors",
     "kernel_distance",
     "knn_accuracy",
     "linear_probe",

@@ -16,6 +16,7 @@ from zoo.metrics.frechet import (
     SecondFrechetDistance,
     TrainFrechetDistance,
 )
+from zoo.metrics.frechet_error import FrechetStandardError
 from zoo.metrics.image_similarity import PSNR, SSIM
 from zoo.metrics.kid import KernelDistance
 from zoo.metrics.legacy import ClassifierScore, ParzenLikelihood
@@ -32,6 +33,7 @@ BUILT_IN_METRICS: Mapping[str, type[Metric]] = {
     "frechet": FrechetDistance,
     "frechet-train": TrainFrechetDistance,
     "floor": FloorFrechetDistance,
+    "frechet-error": FrechetStandardError,
     "frechet-second": SecondFrechetDistance,
     "floor-second": SecondFloorFrechetDistance,
     "reconstruction": ReconstructionError,

@@ -11,7 +11,6 @@ import attrs
 import torch
 from filelock import FileLock, Timeout
 
-import zoo
 from zoo.data import Dataset
 from zoo.errors import ZooError
 from zoo.evaluation import EvaluationSettings
@@ -21,6 +20,7 @@ from zoo.run.scoring import Scorer
 from zoo.run.settings import RunSettings
 from zoo.run.train import choose_device, load_data
 from zoo.run.trained import load
+from zoo.version import __version__
 
 __all__ = ["rescore"]
 
@@ -88,7 +88,7 @@ def rescore(
 
 def _provenance(result: Mapping[str, Any]) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    rescored = {"zoo": zoo.__version__, "torch": torch.__version__, "finished": now}
+    rescored = {"zoo": __version__, "torch": torch.__version__, "finished": now}
     return {**(result.get("provenance") or {}), "rescored": rescored}
 
 
