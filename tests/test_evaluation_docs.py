@@ -60,3 +60,22 @@ def test_every_extractor_is_in_the_docs() -> None:
 
 def test_the_tables_of_metrics_and_inputs_are_the_declarations(script: Any) -> None:
     assert script("docs/metric_table.py").page(DOCS) == DOCS, "run python docs/metric_table.py"
+
+
+def test_the_tables_of_image_sampling_are_the_recorded_ones() -> None:
+    found = json.loads((ROOT / "benchmarks/records/image-sampling.json").read_text(encoding="utf-8"))
+    names = (
+        "distance",
+        "error",
+        "error_generated",
+        "bootstrap_generated",
+        "error_test_images",
+        "bootstrap_test_images",
+    )
+    for r in found["rows"]:
+        assert row(r["images"], *(r[name] for name in names)) in DOCS
+        if r["distance"] > 1:  # the estimate is of first order
+            assert r["error_test_images"] == pytest.approx(r["bootstrap_test_images"], rel=0.2)
+            assert r["error_generated"] == pytest.approx(r["bootstrap_generated"], rel=0.2)
+    for r in found["pairs"]:
+        assert row(", ".join(r["pair"]), r["difference"], r["separate"]).removesuffix(" |") in DOCS

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 import scipy.stats
-from hypothesis import given
-from hypothesis import strategies as st
 from results_by_hand import failure, metrics, png, protocol, result, write, write_rows
 
 from zoo.leaderboard import build, to_html, to_json, to_markdown
-from zoo.leaderboard.intervals import Summary, ranks, summary, t_quantile
+from zoo.leaderboard.intervals import Summary, summary, t_quantile
 from zoo.leaderboard.number_format import plus_minus
 
 FORMS = (to_markdown, to_json, to_html)
@@ -47,45 +45,6 @@ def test_an_interval_by_hand():
     assert found.sd == pytest.approx(1.5811388)
     assert found.half == pytest.approx(2.77645 * 0.70711, rel=1e-5)
     assert summary([7.0]) == Summary(1, 7.0, None, None)
-
-
-def bar(low: float, high: float) -> Summary:
-    return Summary(5, (low + high) / 2, 1.0, (high - low) / 2)
-
-
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        ([bar(1, 2), bar(3, 4), bar(5, 6)], [1, 2, 3]),
-        ([bar(1, 3), bar(2, 4), bar(3.5, 5)], [1, 1, 2]),  # the second overlaps with both, the third not with the first
-        ([bar(1, 2), bar(1.5, 2.5), bar(3, 4)], [1, 1, 3]),
-        ([bar(1, 2), bar(2, 3)], [1, 1]),  # touching is no separation
-        ([bar(1, 2), bar(3, 4), bar(0, 20)], [1, 2, 2]),  # a wide interval is no merit
-        ([bar(3, 4), bar(1, 2)], [2, 1]),  # the order of rows is nothing
-        ([Summary(1, 1.0, None, None), bar(2, 3)], [1, 1]),  # one seed pushes nobody down
-        ([bar(2, 3), Summary(1, 9.0, None, None)], [1, 2]),
-        ([bar(1, 2), Summary(1, 9.0, None, None), bar(0, 20)], [1, 2, 1]),
-        ([Summary(1, 1.0, None, None), Summary(1, 9.0, None, None)], [1, 1]),
-        ([], []),
-    ],
-)
-def test_ranks_by_hand(rows, expected):
-    assert ranks(rows) == expected
-
-
-@given(st.lists(st.tuples(st.floats(0, 100), st.none() | st.floats(0, 50)), max_size=12))
-def test_ranks_follow_means_and_separate_what_intervals_separate(pairs):
-    rows = [Summary(1 if h is None else 5, m, h, h) for m, h in pairs]
-    found = ranks(rows)
-    for i, a in enumerate(rows):
-        for j, b in enumerate(rows):
-            if a.mean < b.mean and a.half is not None:
-                assert found[i] <= found[j]
-            if a.half is not None and a.high < b.low:
-                assert found[i] < found[j]
-    if rows:
-        assert min(found) == 1
-        assert max(found) <= len(rows)
 
 
 @pytest.mark.parametrize(

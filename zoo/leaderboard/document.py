@@ -33,6 +33,8 @@ def _group(group: LeaderboardGroup) -> dict[str, Any]:
         "dataset": group.dataset,
         "headline": group.headline,
         "floor": group.floor,
+        "second_opinion": None if group.second is None else {"name": group.second, "floor": group.second_floor},
+        "stability": attrs.asdict(group.stability),
         "fingerprint": group.fingerprint,
         "protocol": group.protocol.to_dict(),
         "training": {"title": group.training.title, "entries": dict(group.training.entries)},
@@ -46,6 +48,9 @@ def _row(row: LeaderboardRow, headline: str) -> dict[str, Any]:
     median = row.median
     return {
         "rank": row.rank,
+        "last_rank": row.last_rank,
+        "second_rank": None if row.second_rank is None else list(row.second_rank),
+        "disputed": row.disputed,
         "provisional": row.provisional,
         "model": row.model,
         "plugin": {"name": row.cell.plugin, "package": row.package, "version": row.version},
@@ -57,7 +62,8 @@ def _row(row: LeaderboardRow, headline: str) -> dict[str, Any]:
         "collapsed": {"runs": row.collapsed[0], "known": row.collapsed[1]},
         "below_floor": row.below_floor,
         "metrics": {
-            name: {"n": m.n, "mean": m.mean, "sd": m.sd, "half_width": m.half} for name, m in row.metrics.items()
+            name: {"n": m.n, "mean": m.mean, "sd": m.sd, "half_width": m.half, "image_error": m.image_error}
+            for name, m in row.metrics.items()
         },
         "cost": cost_of(row),
         "card": row.cell.card,

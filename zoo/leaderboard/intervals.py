@@ -1,15 +1,17 @@
-"""Means over seeds, their 95 % t-intervals, and ranks that claim no more than the intervals separate."""
+"""Means over seeds and their 95 % t-intervals."""
 
 from __future__ import annotations
 
-import bisect
 import functools
 import math
 from collections.abc import Sequence
 
 import attrs
 
-__all__ = ["Summary", "ranks", "summary", "t_quantile"]
+__all__ = ["Summary", "summary", "t_quantile"]
+
+
+_MAX_DF = 1000
 
 
 @functools.cache
@@ -26,11 +28,16 @@ def t_quantile(df: int, level: float = 0.975) -> float:
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        low, high = (middle, high) if _t_cdf(middle, df) < level else (low, middle)
+        low, high = (middle, high) if t_cdf(middle, df) < level else (low, middle)
     return high
 
 
-def _t_cdf(t: float, df: int) -> float:
+def t_cdf(t: float, df: int) -> float:
+    """The distribution function of Student's t for whole degrees of freedom.
+
+    >>> t_cdf(0.0, 3)
+    0.5
+    """
     # Abramowitz & Stegun 26.7.3 and 26.7.4: a finite sum over powers of cos² θ, tan θ = t/√df.
     theta = math.atan(t / math.sqrt(df))
     sine, cosine = math.sin(theta), math.cos(theta)
@@ -53,6 +60,8 @@ class Summary:
     """Sample standard deviation; None for one value."""
     half: float | None
     """Half the width of the 95 % t-interval of the mean; None for one value, which has none."""
+    image_error: float | None = None
+    """Standard error by the choice of the test images, which ``half`` contains; None if it is not known."""
 
     @property
     def low(self) -> float:
@@ -65,8 +74,11 @@ class Summary:
         return self.mean + (self.half or 0.0)
 
 
-def summary(values: Sequence[float]) -> Summary:
+def summary(values: Sequence[float], image_error: float | None = None) -> Summary:
     """Mean, standard deviation and interval; at least one value is wanted.
+
+    All seeds are measured on the same test images, whose choice varies their mean by ``image_error`` however many seeds
+    there are. The interval is that of the sum of both variances, with Satterthwaite's degrees of freedom.
 
     >>> summary([1.0, 2.0, 3.0]).mean
     2.0
@@ -76,25 +88,9 @@ def summary(values: Sequence[float]) -> Summary:
     if n == 1:
         return Summary(1, mean, None, None)
     sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    return Summary(n, mean, sd, t_quantile(n - 1) * sd / math.sqrt(n))
-
-
-def ranks(rows: Sequence[Summary]) -> list[int]:
-    """The rank of each row, where a lower mean is better.
-
-    One more than the number of rows whose whole interval lies below this row's, and never better than the rank of a row
-    with a lower mean: a wide interval is no merit. Rows of one seed have no interval; they push nobody down, and their
-    own rank is provisional.
-
-    >>> ranks([Summary(5, 10.0, 1.0, 1.0), Summary(5, 11.0, 1.0, 1.0), Summary(5, 13.0, 0.1, 0.5)])
-    [1, 1, 3]
-    """
-    ends = sorted(row.high for row in rows if row.half is not None)
-    found = [0] * len(rows)
-    worst_yet = 1
-    for i in sorted(range(len(rows)), key=lambda i: rows[i].mean):
-        row = rows[i]
-        found[i] = max(worst_yet, 1 + bisect.bisect_left(ends, row.low))
-        if row.half is not None:
-            worst_yet = found[i]
-    return found
+    if not image_error:
+        return Summary(n, mean, sd, t_quantile(n - 1) * sd / math.sqrt(n), image_error)
+    by_seeds = sd**2 / n
+    total = by_seeds + image_error**2
+    df = _MAX_DF if by_seeds == 0 else min(_MAX_DF, int((n - 1) * (total / by_seeds) ** 2))
+    return Summary(n, mean, sd, t_quantile(df) * math.sqrt(total), image_error)

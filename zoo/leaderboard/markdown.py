@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from zoo.leaderboard.document import cost_of
 from zoo.leaderboard.labels import in_words
-from zoo.leaderboard.number_format import figure, plus_minus, share
+from zoo.leaderboard.number_format import figure, in_places, plus_minus, share
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
+from zoo.leaderboard.score_columns import stability_line
 
 __all__ = ["escaped", "to_markdown"]
 
@@ -32,8 +33,9 @@ def to_markdown(board: Leaderboard) -> str:
 def _lines(board: Leaderboard) -> Iterator[str]:
     yield "# Leaderboard"
     yield ""
-    yield "Mean ± half the 95 % t-interval over training seeds. A rank is shared where intervals do not separate"
-    yield "models; in brackets it is provisional: one seed. Tables of different protocols cannot be compared."
+    yield "Mean ± half the 95 % interval over training seeds and, for the score that ranks, test images. Models share"
+    yield "a rank where a paired test over seeds does not separate them; in brackets it is provisional: one seed. The"
+    yield "second opinion never ranks. Tables of different protocols cannot be compared."
     for i, group in enumerate(board.groups):
         if i == 0 or board.groups[i - 1].dataset != group.dataset:
             yield from ("", f"## {escaped(group.dataset)}")
@@ -57,15 +59,19 @@ def _group(group: LeaderboardGroup) -> Iterator[str]:
         yield ""
         yield f"Not comparable with table {group.apart[0]}: {escaped('; '.join(group.apart[1]))}."
     yield ""
-    others = [name for name in group.metrics if name != group.headline]
+    others = group.columns
     heads = ["rank", "model", "package", "options", "seeds", group.headline, "collapsed", "failed", *others]
     heads += ["training, s", "images/s", "memory, MB", "parameters", "scoring, s", "device"]
     yield _line([escaped(head) for head in heads])
     yield _line(["--:", "---", "---", "---", *["--:"] * (len(heads) - 5), "---"])
     if group.floor is not None:
-        yield _line(["", "*training images*", "", "floor", "", figure(group.floor), *[""] * (len(heads) - 6)])
+        floors = [figure(group.second_floor) if name == group.second else "" for name in others]
+        yield _line(["", "*training images*", "", "floor", "", figure(group.floor), "", "", *floors, *[""] * 6])
     for row in group.rows:
         yield _row(row, others)
+    if line := stability_line(group.stability, group.second):
+        yield ""
+        yield escaped(line)
     notes = [note for row in group.rows for note in _notes(row)]
     if notes:
         yield ""
@@ -103,6 +109,8 @@ def _row(row: LeaderboardRow, others: Sequence[str]) -> str:
 
 def _notes(row: LeaderboardRow) -> Iterator[str]:
     who = escaped(" ".join(filter(None, [row.model, in_words(row.label)])))
+    if row.disputed and row.second_rank is not None:
+        yield f"**{who}**: rank {row.rank}, but {in_places(row.second_rank)} by the second opinion."
     if row.below_floor:
         yield f"**{who}**: {row.below_floor} of {row.seeds} seeds below the floor: a bug or memorization."
     for lost in row.failures:

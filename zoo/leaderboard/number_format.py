@@ -6,7 +6,7 @@ import math
 
 from zoo.leaderboard.intervals import Summary
 
-__all__ = ["figure", "plus_minus", "share"]
+__all__ = ["figure", "in_places", "plus_minus", "share"]
 
 
 def figure(value: float | None) -> str:
@@ -47,3 +47,12 @@ def share(part: tuple[int, int]) -> str:
     ('1/5', 'n/a')
     """
     return f"{part[0]}/{part[1]}" if part[1] else "n/a"
+
+
+def in_places(span: tuple[int, int]) -> str:
+    """A place, or the places that a row shares with others.
+
+    >>> in_places((3, 3)), in_places((1, 4))
+    ('place 3', 'places 1 to 4')
+    """
+    return f"place {span[0]}" if span[0] == span[1] else f"places {span[0]} to {span[1]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,16 +17,17 @@ from markupsafe import Markup
 from zoo.leaderboard.details import Details
 from zoo.leaderboard.document import cost_of
 from zoo.leaderboard.labels import in_words
-from zoo.leaderboard.number_format import figure, plus_minus, share
+from zoo.leaderboard.number_format import figure, in_places, plus_minus, share
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
 from zoo.leaderboard.scatter import scatter
+from zoo.leaderboard.score_columns import GROUPS, group_of, stability_line
 
 __all__ = ["LARGEST", "to_html"]
 
 LARGEST = 4_850_000
 """Bytes of a page, at most. Rows go first, then what they open to, then pictures, each from the top of every table."""
 _ROWS, _DETAILS = 3_000_000, 4_100_000
-_GROUPS, _LEFT_OUT, _SHOWN, _COLUMNS = 300, 400, 100, 8
+_GROUPS, _LEFT_OUT, _SHOWN, _COLUMNS = 300, 400, 100, 16
 _NO_SCRIPT = "tr[hidden]{display:table-row}.tools,.more{display:none}"
 _HEADS = (
     ("seeds", "training seeds, the failed ones too"),
@@ -139,7 +141,7 @@ def _rows(groups: Sequence[LeaderboardGroup], macros: Any) -> list[list[str]]:
 
 def _columns(group: LeaderboardGroup) -> list[str]:
     """The scores that have a column of their own; the others are in the opened row."""
-    return [name for name in group.metrics[1:] if group.score_info[name].column][:_COLUMNS]
+    return group.columns[:_COLUMNS]
 
 
 class _RowView:
@@ -200,6 +202,8 @@ class _RowView:
 
 
 def _marks(row: LeaderboardRow) -> Iterator[str]:
+    if row.disputed and row.second_rank is not None:
+        yield f"{in_places(row.second_rank)} by the second opinion"
     if row.below_floor:
         yield f"{row.below_floor} of {row.seeds} below the floor: a bug or memorization"
     if row.failed:
@@ -219,11 +223,16 @@ def _group(group: LeaderboardGroup, index: int, texts: Sequence[str]) -> dict[st
     named += [(name, "lower", text) for name, text in _HEADS]
     scores = [(n, i.better, i.help) for n in _columns(group) if (i := group.score_info[n])]
     heads = [
-        {"name": n, "better": b, "help": text, "arrow": "", "css": "text" if b == "text" else ""}
+        {"name": n, "better": b, "help": text, "arrow": "", "css": "text" if b == "text" else "", "group": ""}
         for n, b, text in (*named, *scores, *_COSTS)
     ]
     for head, (_, better, _) in zip(heads[6:], scores, strict=False):
         head["arrow"] = arrows[better]
+    groups = [group_of(group.score_info[name]) for name in _columns(group)]
+    spans = [(name, groups.count(name)) for name in GROUPS if name in groups]
+    starts = itertools.accumulate([3, len(_HEADS), *(count for _, count in spans)])
+    for start, name in zip(starts, ["runs", *(name for name, _ in spans), "cost"], strict=True):
+        heads[start]["group"] = name
     heads[2] |= {"arrow": "↓", "css": "whole"}
     p = group.protocol
     drawn = scatter(group)
@@ -240,7 +249,9 @@ def _group(group: LeaderboardGroup, index: int, texts: Sequence[str]) -> dict[st
         "apart": "; ".join(group.apart[1]) if group.apart else "",
         "apart_from": group.apart[0] if group.apart else "",
         "heads": heads,
+        "stability": stability_line(group.stability, group.second),
         "floor": None if group.floor is None else figure(group.floor),
+        "floors": ["", "", "", *(figure(group.second_floor) if n == group.second else "" for n in _columns(group))],
         "rows": Markup("".join(texts)),
         "dropped": len(group.rows) - len(texts),
         "scatter": None if drawn is None else {**drawn, "headline": group.headline},

@@ -10,11 +10,14 @@ from typing import Any, TypeVar
 import attrs
 
 from zoo.evaluation.protocol import Protocol
+from zoo.leaderboard.duplicates import once_each
 from zoo.leaderboard.folders import LeftOut, read_all
-from zoo.leaderboard.intervals import Summary, ranks, summary
+from zoo.leaderboard.intervals import Summary, summary
 from zoo.leaderboard.labels import Labels
+from zoo.leaderboard.ranks import place
 from zoo.leaderboard.results import FailedResult, ResultKey, Run, Training, digest_of
-from zoo.leaderboard.score_columns import comparable, describe_scores
+from zoo.leaderboard.score_columns import columns, comparable, describe_scores, image_error, second_opinion, shown
+from zoo.leaderboard.stability import Stability, stability
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["COLLAPSED", "Leaderboard", "LeaderboardGroup", "LeaderboardRow", "build"]
@@ -47,6 +50,10 @@ class LeaderboardRow:
     """How many seeds have a score below the floor."""
     rank: int | None = None
     """None where more than half of the seeds failed."""
+    last_rank: int | None = None
+    """The last place that the rank spans: as far as the rows that share it reach."""
+    second_rank: tuple[int, int] | None = None
+    """The first and the last place by the second opinion, which never ranks; None where there is none."""
 
     @property
     def seeds(self) -> int:
@@ -62,6 +69,13 @@ class LeaderboardRow:
     def provisional(self) -> bool:
         """Whether the rank rests on one seed."""
         return self.rank is not None and self.headline is not None and self.headline.half is None
+
+    @property
+    def disputed(self) -> bool:
+        """Whether the second opinion's places and those of the rank have none in common."""
+        if self.rank is None or self.last_rank is None or self.second_rank is None:
+            return False
+        return self.second_rank[1] < self.rank or self.last_rank < self.second_rank[0]
 
     @property
     def median(self) -> Run | None:
@@ -92,8 +106,19 @@ class LeaderboardGroup:
     """All scores that some row has, in their usual order, the headline first; without the floor."""
     score_info: Mapping[str, ScoreInfo]
     """Descriptions of ``metrics``."""
+    stability: Stability
+    """How stable the order of the rows is."""
+    second: str | None = None
+    """The score of the second opinion; None without one."""
+    second_floor: float | None = None
+    """The same score of real training images."""
     apart: tuple[str, Sequence[str]] | None = None
     """The id of the data set's first table, and the entries in which this one's protocols differ; None for it."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The scores besides the headline that have a column."""
+        return columns(self.score_info, [row.metrics for row in self.rows], self.headline)
 
     @property
     def id(self) -> str:
@@ -169,15 +194,21 @@ def _group(runs: Iterable[Run], failures: Iterable[FailedResult], told: _Told) -
         of_model[_version(cells[0])][key] = cells[0]
     for failure in failures:
         rows[_row_of(failure, of_model[_version(failure)])].append(failure)
-    kept = {key: _once_each(cells, told) for key, cells in rows.items()}
+
+    def leave_out(cell: ResultKey, reason: str, kind: str) -> None:
+        _leave_out(told, cell, reason, kind)
+
+    kept = {key: once_each(cells, leave_out) for key, cells in rows.items()}
     finished = [c for cells in kept.values() for c in cells if isinstance(c, Run)]
     headline = _most_common(run.headline for run in finished)
-    floors = sorted(f for run in finished if (f := run.scores.get(f"{headline} floor")) is not None)
-    floor = floors[len(floors) // 2] if floors else None
+    floor = _floor(finished, headline)
     metrics = _names(finished, headline)
+    second = second_opinion(metrics)
     labels = Labels([cells[0] for cells in kept.values()])
     made = [_row(cells, headline, floor, labels.of(cells[0]), metrics) for cells in kept.values()]
     first = min(finished, key=lambda run: run.digest)
+    ranked = _ranked(made, headline, second)
+    values = [[_values(row, name) for row in ranked if row.rank is not None] for name in (headline, second)]
     return LeaderboardGroup(
         dataset=" / ".join(sorted({run.dataset for run in finished})[:3]),
         headline=headline,
@@ -185,10 +216,22 @@ def _group(runs: Iterable[Run], failures: Iterable[FailedResult], told: _Told) -
         protocol=first.protocol,
         fingerprint=first.fingerprint,
         training=first.training,
-        rows=_ranked(made),
+        rows=ranked,
         metrics=metrics,
         score_info=describe_scores(metrics, finished),
+        stability=stability(*values),
+        second=second,
+        second_floor=None if second is None else _floor(finished, second),
     )
+
+
+def _floor(runs: Iterable[Run], name: str) -> float | None:
+    floors = sorted(f for run in runs if (f := run.scores.get(f"{name} floor")) is not None)
+    return floors[len(floors) // 2] if floors else None
+
+
+def _values(row: LeaderboardRow, name: str | None) -> dict[int, float]:
+    return {run.seed: v for run in row.runs if name and (v := run.scores.get(name)) is not None}
 
 
 def _version(cell: ResultKey) -> tuple[str, ...]:
@@ -200,42 +243,6 @@ def _row_of(failure: FailedResult, rows: Mapping[str, ResultKey]) -> str:
     asked = {**failure.options, **failure.budget}
     fitting = [k for k, c in rows.items() if asked.items() <= {**c.options, **c.budget}.items()]
     return fitting[0] if failure.row_key not in rows and len(fitting) == 1 else failure.row_key
-
-
-def _once_each(cells: Iterable[Run | FailedResult], told: _Told) -> list[Run | FailedResult]:
-    """One cell a seed, by seed: the first that finished. There is no choice by score."""
-    seeds: dict[int, list[Run | FailedResult]] = collections.defaultdict(list)
-    for cell in cells:
-        seeds[cell.seed].append(cell)
-    kept = []
-    for _, same in sorted(seeds.items()):
-        first, *others = sorted(same, key=_order)
-        kept.append(first)
-        for other in others:
-            _leave_out(told, other, *_why_again(first, other))
-    return kept
-
-
-def _order(cell: Run | FailedResult) -> tuple[Any, ...]:
-    # A machine that broke says nothing of the model: any finished run and any divergence go before that. Where all else
-    # is equal the copy with more pictures is kept, so that the order of the folders decides nothing.
-    broke = isinstance(cell, FailedResult) and cell.kind != "diverged"
-    pictures = len(cell.files) if isinstance(cell, Run) else 0
-    return broke, cell.finished or "9", cell.digest, -pictures, cell.path
-
-
-def _why_again(first: Run | FailedResult, other: Run | FailedResult) -> tuple[str, str]:
-    cell = f"{other.model}, seed {other.seed}"
-    if isinstance(first, FailedResult) and isinstance(other, FailedResult):
-        return f"{cell}: failed twice; the first counts", "duplicate"
-    if isinstance(first, Run) and isinstance(other, Run):
-        if first.scores == other.scores and first.weights == other.weights:
-            return f"{cell}: the same run again, to the same scores", "duplicate"
-        when = "finished first" if first.finished != other.finished else "goes first by its digest"
-        return f"{cell}: run twice with different outcomes; the one that {when} counts, whatever its score", "conflict"
-    if isinstance(other, FailedResult):
-        return f"{cell}: {other.kind}; a finished run of the same cell counts", "duplicate"
-    return f"{cell}: finished, but the same cell diverged before that, which counts", "conflict"
 
 
 def _row(
@@ -250,7 +257,7 @@ def _row(
     for name in names:
         values = [v for run in runs if (v := run.scores.get(name)) is not None]
         if values:
-            metrics[name] = summary(values)
+            metrics[name] = summary(values, image_error(runs, name))
     known = [run.smallest for run in runs if run.smallest is not None]
     scores = [s for run in runs if (s := run.scores.get(headline)) is not None]
     return LeaderboardRow(
@@ -268,26 +275,30 @@ def _row(
     )
 
 
-def _ranked(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
+def _ranked(rows: Sequence[LeaderboardRow], headline: str, second: str | None) -> list[LeaderboardRow]:
     def by_name(row: LeaderboardRow) -> tuple[Any, ...]:
         return row.model, row.package, row.version, row.cell.row_key
 
     counted = [row for row in rows if row.headline is not None and row.failed * 2 <= row.seeds]
-    means = [row.headline for row in counted if row.headline is not None]
-    placed = [attrs.evolve(row, rank=rank) for row, rank in zip(counted, ranks(means), strict=True)]
+    unusual = [row.collapsed[0] > 0 for row in counted]
+    spans = place([_values(row, headline) for row in counted], unusual, [row.headline for row in counted])
+    placed = [attrs.evolve(row, rank=a, last_rank=b) for row, (a, b) in zip(counted, spans, strict=True)]
+    if second is not None and all(second in row.metrics for row in placed):
+        others = place([_values(row, second) for row in placed], unusual, [row.metrics[second] for row in placed])
+        placed = [attrs.evolve(row, second_rank=span) for row, span in zip(placed, others, strict=True)]
     placed.sort(key=lambda row: (row.headline.mean if row.headline else 0.0, by_name(row)))
-    others = [row for row in rows if row.headline is None or row.failed * 2 > row.seeds]
-    others.sort(key=lambda row: (row.headline is None, row.headline.mean if row.headline else 0.0, by_name(row)))
-    return [*placed, *others]
+    unplaced = [row for row in rows if row.headline is None or row.failed * 2 > row.seeds]
+    unplaced.sort(key=lambda row: (row.headline is None, row.headline.mean if row.headline else 0.0, by_name(row)))
+    return [*placed, *unplaced]
 
 
 def _names(runs: Iterable[Run], headline: str) -> list[str]:
-    found = {name for run in runs for name in run.scores if name != f"{run.headline} floor"}
+    found = {name for run in runs for name in run.scores if shown(name, run.headline)}
     usual: dict[str, int] = {}
     # The order in which results write them; where two results disagree, the smaller place counts, then the name.
     for run in runs:
-        for place, name in enumerate(run.scores):
-            usual[name] = min(place, usual.get(name, place))
+        for position, name in enumerate(run.scores):
+            usual[name] = min(position, usual.get(name, position))
     return sorted(found, key=lambda name: (name != headline, usual[name], name))
 
 

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from zoo.leaderboard.results import Run
+from zoo.leaderboard.stability import Stability
 from zoo.metrics.score_info import ScoreInfo
 from zoo.metrics.score_lookup import find_info
 
-__all__ = ["comparable", "describe_scores"]
+__all__ = [
+    "GROUPS",
+    "columns",
+    "comparable",
+    "describe_scores",
+    "group_of",
+    "image_error",
+    "second_opinion",
+    "shown",
+    "stability_line",
+]
+
+_SECOND = " (second opinion)"
+_ERROR = " standard error"
+_BY_IMAGES = " standard error (test images)"
 
 
 def describe_scores(names: Iterable[str], runs: Sequence[Run]) -> dict[str, ScoreInfo]:
@@ -20,7 +37,9 @@ def describe_scores(names: Iterable[str], runs: Sequence[Run]) -> dict[str, Scor
     for name in names:
         stored = collections.Counter(info for run in runs if (info := run.score_info.get(name)) is not None)
         best = max(stored.items(), key=lambda pair: (pair[1], repr(pair[0])), default=None)
-        infos[name] = find_info(name) if best is None else best[0]
+        found = find_info(name) if best is None else best[0]
+        groups = sorted({info.group for info in stored if info.group})  # results of an older zoo have none
+        infos[name] = found if found.group or not groups else attrs.evolve(found, group=groups[0])
     return infos
 
 
@@ -42,3 +61,56 @@ def comparable(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[Run, str]]]:
                 kept[i] = attrs.evolve(run, scores=scores)
                 affected.append((run, f"score {metric!r} is left out: {text} against {common}"))
     return kept, affected
+
+
+def second_opinion(names: Iterable[str]) -> str | None:
+    """The score of the second opinion among these; the first by name if results disagree about its extractor."""
+    return min((name for name in names if name.endswith(_SECOND)), default=None)
+
+
+def shown(name: str, headline: str) -> bool:
+    """Whether a score is one of the table's: floors have a line of their own, standard errors are in the intervals."""
+    auxiliary = (f"{headline} floor", headline + _ERROR, headline + _BY_IMAGES)
+    return name not in auxiliary and not name.endswith(f"{_SECOND} floor")
+
+
+def columns(group: Mapping[str, ScoreInfo], rows: Sequence[Mapping[str, Any]], headline: str) -> list[str]:
+    """The scores that have a column: those declared so of which some row has a value, by evaluation stage.
+
+    Args:
+        group: Descriptions of the table's scores, in their usual order.
+        rows: Values or summaries of each row, by name.
+        headline: The score that ranks, which has a column of its own.
+    """
+    known = [n for n, info in group.items() if info.column and n != headline and any(n in row for row in rows)]
+    return sorted(known, key=lambda name: list(GROUPS).index(group_of(group[name])))
+
+
+def group_of(info: ScoreInfo) -> str:
+    """The group of columns that a score belongs to."""
+    return _GROUP_OF.get(info.group, "other scores")
+
+
+GROUPS = ("samples", "reconstructions", "codes", "likelihood", "other scores")
+"""Groups of columns, in their order."""
+
+_GROUP_OF = {**{name: name for name in GROUPS}, "real images": "samples", "density": "likelihood"}
+
+
+def stability_line(found: Stability, second: str | None) -> str:
+    """How stable the order of a table is, in one line; empty if nothing is known."""
+    parts = []
+    if found.tau is not None and found.discordant is not None and second is not None:
+        parts.append(
+            f"by {second.removesuffix(_SECOND)}, {found.discordant:.0%} of the pairs of rows have the other order "
+            f"(Kendall's τ {f'{found.tau:.2f}'.replace('-', '−')})"
+        )
+    if found.reseeded is not None:
+        parts.append(f"with resampled seeds, {found.reseeded:.1%} change their order")
+    return f"Stability of the order: {'; '.join(parts)}." if parts else ""
+
+
+def image_error(runs: Sequence[Run], name: str) -> float | None:
+    """Mean standard error of a score by the choice of the test images; None if no run has it."""
+    known = [error for run in runs if (error := run.scores.get(name + _BY_IMAGES)) is not None]
+    return math.fsum(known) / len(known) if known else None

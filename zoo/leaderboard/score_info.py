@@ -26,5 +26,6 @@ def read_score_info(found: Mapping[str, Any]) -> dict[str, ScoreInfo]:
         if not (higher is None or isinstance(higher, bool)) or not isinstance(column, bool):
             raise RefusedError(f"score_info of {name}: higher_is_better and column must be true or false")
         description, unit = (note(entries.get(k) or "", f"{k} of {name}", _LONGEST) for k in ("description", "unit"))
-        infos[name] = ScoreInfo(name, description, higher, unit, column)
+        group = note(entries.get("group") or "", f"group of {name}", _LONGEST)
+        infos[name] = ScoreInfo(name, description, higher, unit, column, group=group)
     return infos

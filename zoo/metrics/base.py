@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -170,6 +171,8 @@ class Metric(TorchMetric):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if all(isinstance(info, ScoreInfo) for info in cls.scores):  # else `problem` reports it
+            cls.scores = tuple(attrs.evolve(info, group=stage_of(cls.needs) or "") for info in cls.scores)
         directions = {info.higher_is_better for info in cls.scores}
         cls.higher_is_better = directions.pop() if len(directions) == 1 else None
 

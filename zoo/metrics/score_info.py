@@ -34,6 +34,7 @@ class ScoreInfo:
         higher_is_better: Direction; None if the score has a target value or serves as a reference for others.
         unit: Unit of the value; empty for a dimensionless one.
         column: Whether the leaderboard page shows the score in a column of its own.
+        group: Evaluation stage of the score's inputs, such as ``samples`` or ``codes``; set by the metric's class.
         undefined_name: Key of the null value if the metric is not defined for a model; ``name`` by default, and an
             empty string for no key at all.
 
@@ -48,6 +49,7 @@ class ScoreInfo:
     unit: str = ""
     column: bool = True
     undefined_name: str | None = None
+    group: str = ""
 
     @property
     def better(self) -> Literal["lower", "higher", "neither"]:
@@ -80,4 +82,5 @@ class ScoreInfo:
             "higher_is_better": self.higher_is_better,
             "unit": self.unit,
             "column": self.column,
+            "group": self.group,
         }
