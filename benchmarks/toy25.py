@@ -19,7 +19,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,14 @@ class Points:
     def __init__(self, batch: int, seed: int) -> None:
         self.batch, self.seed, self.device, self.ranks = batch, seed, torch.device("cpu"), Ranks()
 
-    def indices(self, position: int) -> Tensor:
-        """The batch at ``position`` itself, float (B, 1, 1, 2), in place of indices."""
-        return draw(self.batch, torch.Generator().manual_seed(self.seed * 1_000_003 + position))
+    def fetch(self, position: int) -> list[Tensor]:
+        """The batch at ``position``, float (B, 1, 1, 2)."""
+        return [draw(self.batch, torch.Generator().manual_seed(self.seed * 1_000_003 + position))]
 
     @staticmethod
-    def load(points: Tensor, labels: bool = False) -> tuple[Tensor]:
+    def load(fetched: Sequence[Tensor], labels: bool = False) -> tuple[Tensor]:
         """The batch."""
-        return (points,)
+        return (fetched[0],)
 
 
 class Encoder(zoo.Encoder):
