@@ -179,10 +179,11 @@ def test_steps_on_mapped_images_have_the_bits_of_resident_ones(tmp_path: Path, m
 def test_batches_come_in_the_order_of_the_seed_from_any_position(tmp_path: Path) -> None:
     images = random_images(50, 3, 8, 8)
     resident, mapped = (
-        BatchStream(each, 8, 5, CPU, torch.arange(50)) for each in (images, write_map(tmp_path / "images", images))
+        BatchStream(each, 8, 5, CPU, torch.arange(50), with_labels=True)
+        for each in (images, write_map(tmp_path / "images", images))
     )
     for position in (0, 1, 2, 17, 18, 3, 3, 100, 0):
-        one, two = (stream.load(stream.fetch(position), labels=True) for stream in (resident, mapped))
+        one, two = (stream.load(stream.fetch(position)) for stream in (resident, mapped))
         assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True)), position
 
 

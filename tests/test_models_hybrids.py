@@ -126,7 +126,7 @@ def test_the_semi_supervised_aae_learns_classes_by_cross_entropy() -> None:
     terms = model.turns()[3].terms(net, torch.zeros(BATCH, *SHAPE), labels)
     torch.testing.assert_close(terms["cross entropy"], F.cross_entropy(logits, labels))
     assert dict(model.turns()[3].players) == {"encoder": {"cross entropy": 1.0}}
-    assert model.turns()[3].labeled == 32
+    assert model.turns()[3].labeled_images == 32
 
 
 # ---------------------------------------------------------------------------------- VAE-GAN and its hybrids

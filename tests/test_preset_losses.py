@@ -82,7 +82,7 @@ def play(model: Any, net: Any, *given: Tensor) -> dict[str, dict[str, float]]:
     losses: dict[str, dict[str, float]] = {}
     for turn in model.turns():
         torch.manual_seed(0)
-        terms = turn.terms(net, *given) if turn.labeled else turn.terms(net, given[0])
+        terms = turn.terms(net, *given) if turn.labeled_images else turn.terms(net, given[0])
         losses[turn.name] = {
             network: float(sum(weight * float(terms[term].detach()) for term, weight in row.items()))
             for network, row in turn.players.items()

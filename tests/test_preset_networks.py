@@ -406,8 +406,8 @@ def test_networks_that_do_not_fit_an_image_say_which_they_fit(family, shape):
 @pytest.mark.parametrize(
     ("family", "inputs", "reason"),
     [
-        ("iwae-flat", "x", r"it has no critic \(of x\)"),
-        ("beta-vae-conv", "z", r"it has no critic \(of z\)"),
+        ("iwae-flat", "x", "it has no critic of x"),
+        ("beta-vae-conv", "z", "it has no critic of z"),
         ("wgan-gp-conv", "xz", "it has a critic of images only"),
         ("wae-conv", "x", "it has a critic of codes only"),
         ("avb-conv", "x", "it has a critic of pairs only"),

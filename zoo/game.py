@@ -29,7 +29,7 @@ class Turn:
         repeat: Number of times that the turn is run per step, each time on a new batch (``n_critic``).
         gate: Function ``gate(terms)`` that returns boolean scalars on the device by network; False skips the update of
             that network.
-        labeled: If above 0, batches come from a fixed, class-balanced subset of this many labeled training images, and
+        labeled_images: If above 0, batches come from a fixed, class-balanced subset of this many training images, and
             ``terms(net, x, y)`` also gets their labels y (B,).
     """
 
@@ -38,7 +38,7 @@ class Turn:
     name: str = "step"
     repeat: int = 1
     gate: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
-    labeled: int = 0
+    labeled_images: int = 0
 
 
 @attrs.frozen

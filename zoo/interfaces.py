@@ -170,7 +170,9 @@ class Generator(Objective):
 
     latent: int = option(16, "Dimensions of the code z.", at_least(1))
     width: int = option(
-        32, "Channels of the first stage, doubled in each further stage (conv); hidden units / 16 (mlp).", at_least(1)
+        32,
+        "Channels of the first stage, doubled in each further stage (conv); one sixteenth of the hidden units (mlp).",
+        at_least(1),
     )
     family: str = option(
         "conv",
@@ -253,4 +255,4 @@ class Family(abc.ABC):
         Raises:
             UnsupportedError: If the family has no such critic.
         """
-        raise UnsupportedError(f"it has no critic (of {inputs})")
+        raise UnsupportedError(f"it has no critic of {inputs}")

@@ -75,7 +75,7 @@ class AAE(zoo.Autoencoder):
         if not self.labels:
             return turns
         row = {"encoder": {"cross entropy": 1.0}}
-        return (*turns, zoo.Turn(row, self.classification_terms, name="classify", labeled=self.labels))
+        return (*turns, zoo.Turn(row, self.classification_terms, name="classify", labeled_images=self.labels))
 
     def reconstruction_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """Reconstruction phase: squared error."""

@@ -43,7 +43,7 @@ class VAEGAN(zoo.Autoencoder):
     }
     presets: ClassVar[Mapping[str, zoo.Preset]] = {"paper": presets.PAPER}
 
-    lr: float = zoo.option(3e-4, "Learning rate of Adam.", zoo.above(0))
+    lr: float = zoo.option(3e-4, "Learning rate.", zoo.above(0))
     tap: int = zoo.option(2, "Critic stage l whose features define the reconstruction error, Dis_l.", zoo.at_least(1))
     pre_norm: bool = zoo.option(False, "Take Dis_l before its batch normalization, as in the authors' code.")
     gamma: float = zoo.option(1e-2, "γ: weight of `like` against the adversarial loss, for the decoder.", zoo.above(0))
@@ -55,7 +55,7 @@ class VAEGAN(zoo.Autoencoder):
     equilibrium: bool = zoo.option(False, "Skip updates of the stronger network, by the authors' margins 0.68 ± 0.35.")
     rmsprop: bool = zoo.option(False, "RMSProp, as in the paper, instead of Adam.")
     weight_decay: float = zoo.option(0.0, "Weight decay (L2 penalty) of every player.", zoo.at_least(0))
-    anneal: bool = zoo.option(False, "Learning-rate schedule of the authors' code, down to 1/2500, with --rmsprop.")
+    anneal: bool = zoo.option(False, "Learning-rate schedule of the authors' code, down to 1/2500; requires --rmsprop.")
 
     def networks(self, data: zoo.DataSpec) -> Mapping[str, nn.Module]:
         return {

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["ModelCommand", "RunGroup", "make_flag"]
 
 _FILE = click.Path(path_type=Path)
-_REQUEST = (
+_UNSTORED_FLAGS = (
     click.Option(["--out"], type=_FILE, metavar="DIR", help="Run folder. [default: runs/MODEL-DATASET-seedN]"),
-    click.Option(["--resume"], is_flag=True, help="Continue the run in the run folder, bit for bit."),
+    click.Option(["--resume"], is_flag=True, help="Resume from the checkpoint; results are bit-identical."),
     click.Option(["--config"], type=_FILE, metavar="FILE", help="Read settings from a config.toml; flags override it."),
     click.Option(["--preset"], metavar="NAME", help="Use named settings, such as paper; flags override them."),
     click.Option(
@@ -135,7 +135,7 @@ def make_flag(info: OptionInfo) -> click.Option:
 def _settings() -> list[click.Option]:
     from zoo.run.settings import RunSettings  # imports torch
 
-    return [*(make_flag(info) for info in get_options(RunSettings).values()), *_REQUEST]
+    return [*(make_flag(info) for info in get_options(RunSettings).values()), *_UNSTORED_FLAGS]
 
 
 def _flags(parameters: Iterable[click.Parameter]) -> list[str]:
@@ -178,7 +178,7 @@ def _run_model(ctx: click.Context, /, **options: Any) -> None:
 
 def _given(ctx: click.Context) -> dict[str, Any]:
     """The settings and options that the command line names."""
-    own = {p.name for p in (*_REQUEST, _HELP)}
+    own = {p.name for p in (*_UNSTORED_FLAGS, _HELP)}
     return {
         name: value
         for name, value in ctx.params.items()

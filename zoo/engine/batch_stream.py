@@ -30,6 +30,7 @@ class BatchStream:
         labels: int64 (N,), or None.
         ranks: processes that share each batch; this one gets its share only.
         rows: indices of the images that the stream consists of; None for all.
+        with_labels: whether a batch is (x, y) instead of (x,); see :meth:`subset`.
 
     Raises:
         UsageError: for a batch larger than the data set, or not a multiple of the number of processes.
@@ -44,7 +45,10 @@ class BatchStream:
         labels: Tensor | None = None,
         ranks: Ranks | None = None,
         rows: Tensor | None = None,
+        *,
+        with_labels: bool = False,
     ) -> None:
+        self.with_labels = with_labels
         self._size = len(images) if rows is None else len(rows)
         if batch > self._size:
             raise UsageError(
@@ -102,17 +106,17 @@ class BatchStream:
         indices = self.indices(position)
         return indices, take(self.images, indices if self._rows is None else self._rows[indices])
 
-    def load(self, fetched: Sequence[Tensor], labels: bool = False) -> tuple[Tensor, ...]:
-        """Batch from what :meth:`fetch` returned: (x,), or (x, y) with labels."""
+    def load(self, fetched: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Batch from what :meth:`fetch` returned: (x,), or (x, y) if the stream is ``with_labels``."""
         indices = fetched[0]
         x = from_uint8(fetched[1] if self._ahead else self.images.index_select(0, indices))
-        if not labels:
+        if not self.with_labels:
             return (x,)
         assert self.labels is not None
         return x, self.labels[indices]
 
     def subset(self, n: int) -> BatchStream:
-        """Stream of ``n`` labeled images, balanced over the classes and chosen by this stream's seed.
+        """Stream of ``n`` images with their labels, balanced over the classes and chosen by this stream's seed.
 
         Raises:
             UsageError: if the data set has no labels, or fewer than ``n`` images.
@@ -129,4 +133,6 @@ class BatchStream:
             rank_in_class[members] = torch.arange(len(members))
         chosen = order[rank_in_class[order].argsort(stable=True)[:n]]
         batch = min(self.batch, n // self.ranks.size * self.ranks.size)
-        return BatchStream(self.images, batch, self.seed, self.device, self.labels, self.ranks, chosen)
+        return BatchStream(
+            self.images, batch, self.seed, self.device, self.labels, self.ranks, chosen, with_labels=True
+        )

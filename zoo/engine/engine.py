@@ -94,10 +94,7 @@ class Engine:
 
     def _run_step(self, fetched: Sequence[Sequence[Tensor]]) -> None:
         """The part of a step that a CUDA graph captures: it reads the host's memory nowhere."""
-        batches = [
-            stream.load(tensors, labels=stream is not self.stream)
-            for (stream, _), tensors in zip(self._batches, fetched, strict=True)
-        ]
+        batches = [stream.load(tensors) for (stream, _), tensors in zip(self._batches, fetched, strict=True)]
         for turn_step, i in self._schedule:
             turn_step.step(*batches[i])
         if self.ema is not None:
@@ -132,11 +129,11 @@ class Engine:
         return {setting: reason for setting, reason in reasons.items() if reason}
 
     def step_turn(self, index: int, *batch: Tensor) -> None:
-        """Run one turn, by its index among the model's turns, on a batch: x, and y if the turn is labeled."""
+        """Run one turn, by its index among the model's turns, on a batch: x, and y if the turn has labeled images."""
         self.turn_steps[index].step(*batch)
 
     def first_batch(self, turn: Turn) -> tuple[Tensor, ...]:
-        """Batch of the first step for a turn: (x,), or (x, y) if the turn is labeled."""
+        """Batch of the first step for a turn: (x,), or (x, y) if the turn has labeled images."""
         return self._turn_step(turn).batch(0)
 
     def terms(self, turn: Turn, *batch: Tensor) -> Mapping[str, Tensor]:

@@ -62,7 +62,7 @@ class TurnStep:
     ) -> None:
         self.turn, self.networks, self.bf16 = turn, networks, bf16
         self.optimization = optimization or Optimization()
-        self.stream = stream.subset(turn.labeled) if turn.labeled else stream
+        self.stream = stream.subset(turn.labeled_images) if turn.labeled_images else stream
         self.device, self.ranks = stream.device, stream.ranks
         names = networks.names()
         for name in turn.players:
@@ -101,8 +101,8 @@ class TurnStep:
         return optimizers
 
     def batch(self, position: int) -> tuple[Tensor, ...]:
-        """Batch at a position of the turn's stream: (x,), or (x, y) if the turn is labeled."""
-        return self.stream.load(self.stream.fetch(position), labels=bool(self.turn.labeled))
+        """Batch at a position of the turn's stream: (x,), or (x, y) if the turn has labeled images."""
+        return self.stream.load(self.stream.fetch(position))
 
     def set_learning_rates(self, progress: float) -> None:
         """Apply the learning-rate schedules.
@@ -117,7 +117,7 @@ class TurnStep:
         """Update every player once.
 
         Args:
-            batch: images x, and labels y if the turn is labeled.
+            batch: images x, and labels y if the turn has labeled images.
         """
         # Freed first, so that the new gradients take the same memory, which is still in the processor's cache.
         self._gradients = ()

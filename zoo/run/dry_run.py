@@ -139,7 +139,7 @@ def _random_engine(
     settings: RunSettings, objective: Objective, shape: tuple[int, int, int], device: torch.device
 ) -> Engine:
     turns = objective.turns()
-    images = max(settings.batch * max(turn.repeat for turn in turns), *(turn.labeled for turn in turns))
+    images = max(settings.batch * max(turn.repeat for turn in turns), *(turn.labeled_images for turn in turns))
     torch.manual_seed(settings.seed)
     networks = make_networks(objective, DataSpec(settings.dataset, shape, tuple("0123456789"))).to(device)
     pixels = torch.randint(0, 256, (images, *shape), dtype=torch.uint8)
