@@ -18,6 +18,7 @@ from zoo.evaluation import (
     EvaluationSettings,
     PinnedClassifier,
     Protocol,
+    RandomFeatures,
     evaluate_images,
     feature_moments,
 )
@@ -100,7 +101,50 @@ def test_the_second_extractor_is_never_the_first_and_never_a_digit_network_on_co
     assert other is not None
     assert other.name == "classifier"
     color = choose_second(EfficientNet(), 3)
-    assert color is None or color.name not in ("autoencoder", "classifier", "efficientnet")
+    assert color is not None
+    assert color.name == "random-features"
+    again = choose_second(RandomFeatures(), 3)
+    assert again is not None
+    assert again.name == "efficientnet"
+
+
+def test_random_features_respond_to_damage_of_color_images_in_order() -> None:
+    extractor, g = RandomFeatures(), torch.Generator().manual_seed(0)
+
+    def smooth(n: int) -> torch.Tensor:
+        coarse = torch.rand(n, 3, 5, 5, generator=g)
+        detail = 40 * torch.randn(n, 3, 16, 16, generator=g)
+        sides = (torch.nn.functional.interpolate(x, size=32, mode="bilinear") for x in (255 * coarse, detail))
+        return sum(sides).round().clamp(0, 255).to(torch.uint8)  # type: ignore[union-attr]
+
+    real, made = feature_moments(extractor, smooth(300)), smooth(300)
+    noise, board = torch.randn(made.shape, generator=g), torch.ones(32, 32)
+    board[::2, ::2], board[1::2, 1::2] = -1, -1
+    damages = {
+        "noise": [made + s * noise for s in (0, 15, 40)],
+        "checkerboard": [made + s * board for s in (0, 12, 30)],
+        "color cast": [made + torch.tensor([s, 0.0, -s]).view(1, 3, 1, 1) for s in (0, 20, 50)],
+        "blur": [made, *(torch.nn.functional.avg_pool2d(made.float(), k, 1, k // 2) for k in (3, 7))],
+    }
+    for name, images in damages.items():
+        found = [
+            frechet_distance(real, feature_moments(extractor, x.round().clamp(0, 255).to(torch.uint8))) for x in images
+        ]
+        assert found == sorted(found), name
+        assert found[2] > 2 * found[0], name
+
+
+def test_random_features_are_pinned_and_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    extractor = RandomFeatures()
+    x = torch.randint(0, 256, (130, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    found = extractor(x)
+    assert found.shape == (130, extractor.features)
+    torch.testing.assert_close(extractor(x[90:]), found[90:], rtol=1e-4, atol=1e-5)
+    gray = x[:2, :1]
+    torch.testing.assert_close(extractor(gray), extractor(gray.expand(-1, 3, -1, -1)))
+    monkeypatch.setattr(RandomFeatures, "DIGEST", "0" * 64)
+    with pytest.raises(ZooError, match="SHA-256"):
+        RandomFeatures()
 
 
 def test_images_from_anywhere_get_a_second_opinion_too(digits: Dataset) -> None:

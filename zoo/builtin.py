@@ -14,6 +14,7 @@ from zoo.evaluation import (
     Extractor,
     Inception,
     PinnedClassifier,
+    RandomFeatures,
 )
 from zoo.hooks import hookimpl
 from zoo.interfaces import Family
@@ -33,11 +34,12 @@ def zoo_datasets() -> Iterable[DataSource]:
 
 @hookimpl
 def zoo_extractors() -> Mapping[str, type[Extractor]]:
-    """The pinned classifiers, the autoencoder, EfficientNet-Lite0, Inception and DINOv2."""
+    """The pinned classifiers, the autoencoder, random features, EfficientNet-Lite0, Inception and DINOv2."""
     return {
         "classifier": PinnedClassifier,
         "classifier-v1": ClassifierV1,
         "autoencoder": AutoencoderFeatures,
+        "random-features": RandomFeatures,
         "efficientnet": EfficientNet,
         "inception": Inception,
         "dinov2": DINOv2,

@@ -6,6 +6,7 @@ from .files import read_images
 from .inception import Inception
 from .pipeline import NearestTraining, Scores, default_n, evaluate, evaluate_images, protocol_of
 from .protocol import Protocol
+from .random_features import RandomFeatures
 from .reference import (
     EvaluationData,
     ReferenceSamples,
@@ -33,6 +34,7 @@ __all__ = [
     "NearestTraining",
     "PinnedClassifier",
     "Protocol",
+    "RandomFeatures",
     "ReferenceSamples",
     "ReferenceStatistics",
     "SampleBuffer",

@@ -24,6 +24,7 @@ from zoo.evaluation import (
     NamedMetric,
     PinnedClassifier,
     Protocol,
+    RandomFeatures,
     Scores,
     evaluate,
     evaluate_images,
@@ -91,10 +92,11 @@ def choose_second(extractor: Extractor, channels: int) -> Extractor | None:
         channels: Number of channels of the images.
 
     Returns:
-        For gray images the autoencoder, or the pinned classifier where the autoencoder ranks. None for color images.
+        For gray images the autoencoder, or the pinned classifier if the autoencoder ranks. For color images the random
+        features, or EfficientNet-Lite0 if the random features rank.
     """
     if channels != 1:
-        return None
+        return _ready(EfficientNet()) if extractor.name == RandomFeatures.name else RandomFeatures()
     return PinnedClassifier() if extractor.name == AutoencoderFeatures.name else AutoencoderFeatures()
 
 
