@@ -152,8 +152,8 @@ def show(record: Mapping[str, Any]) -> None:
         value = "not measured" if bar["found"] is None else f"{bar['found']:.4g}"
         print(f"{record['target']}: {bar['measure']}: published {bar['published']:.4g}, here {value}")
         for name, row in bar["controls"].items():
-            beaten = "beaten" if row["beaten"] else "not beaten"
-            print(f"    {name}: {row['value']:.4g}, {beaten} by the published margin of {row['margin']:.3g}")
+            outcome = "reached" if row["beaten"] else "missed"
+            print(f"    {name}: {row['value']:.4g}; published margin over it, {row['margin']:.3g}, {outcome}")
     part = "" if record["share"] == 1 else f", at {record['share']:g} of the schedule"
     note = f" ({record['outdated']})" if "outdated" in record else ""
     print(f"    {'met' if record['met'] else 'not met'}{part}{note}", flush=True)

@@ -155,7 +155,7 @@ def reproduction() -> str:
             name = f"[{r['target']}](../benchmarks/records/reproduce/{r['target']}.json)"
             for bar in r["bars"]:
                 controls = "<br>".join(
-                    f"{c}: {row['value']:.4g} ({'' if row['beaten'] else 'not '}beaten; margin {row['margin']:.3g})"
+                    f"{c}: {row['value']:.4g} (margin {row['margin']:.3g}: {'reached' if row['beaten'] else 'missed'})"
                     for c, row in bar["controls"].items()
                 )
                 published = f"{bar['published']:.4g} ± {bar['tolerance']:g}"
