@@ -1,8 +1,8 @@
-"""Faster CPU kernels for some torch layers (AVX-512): the same sums, in another order.
+"""Faster CPU kernels for some torch layers: the same sums, in another order.
 
-Three of torch's choices are slow on such processors (measurements: docs/speed.md):
+Three of torch's choices are slow on some processors (measurements: docs/speed.md):
 
-- Linear layers in float32 use MKL, which on AMD processors uses half of the vector width. oneDNN uses all of it.
+- Linear layers in float32 use MKL, which on AMD processors uses half of the vector width of AVX-512. oneDNN uses all.
 - A transposed convolution to one or three channels, the last layer of a decoder, leaves most of a vector empty. The
   equal sub-pixel convolution (Shi et al., arXiv:1609.05158) computes the pixels of a stride as channels.
 - oneDNN's gradient of convolution weights in bfloat16 is slower than in float32 on processors without matrix tiles
@@ -12,9 +12,10 @@ Three of torch's choices are slow on such processors (measurements: docs/speed.m
 from __future__ import annotations
 
 import contextlib
+import math
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AMD", "AVX512", "BF16", "accelerate", "restore"]
+from zoo.accelerators.names import KERNELS
+
+__all__ = ["AMD", "AVX512", "BF16", "accelerate", "kernels_by_rule", "relevant_kernels", "restore"]
 
 MIN_MULTIPLICATIONS = 2**22
 """Smallest number of multiplications for which a kernel gains more than its Python code costs."""
@@ -51,26 +54,62 @@ _OPS.define("upscale(Tensor x, Tensor w, Tensor? b, int stride, int padding, int
 _OPS.define("weight_gradient(Tensor large, Tensor small, int kernel, int stride, int padding) -> Tensor")
 
 
-def accelerate(networks: nn.Module, *, bf16: bool = False) -> dict[str, int]:
-    """Use this processor's faster kernels in torch's own layers; see :func:`zoo.accelerators.accelerate`.
+def accelerate(networks: nn.Module, *, bf16: bool = False, kernels: Collection[str] | None = None) -> dict[str, int]:
+    """Use faster kernels in torch's own layers; see :func:`zoo.accelerators.accelerate`.
 
     Subclasses of torch's layers and parametrized layers stay as they are.
     """
-    bf16_kernels = bf16 and BF16
+    if kernels is None:
+        kernels = kernels_by_rule(bf16=bf16)
+    weight_gradient = bf16 and "weight-gradient" in kernels
     changed: Counter[str] = Counter()
     for module in networks.modules():
         kind: type[nn.Module] = type(module)
         faster: type[nn.Module] | None = None
-        if kind is nn.Linear and AMD and not bf16:
+        if kind is nn.Linear and "linear" in kernels and not bf16:
             faster = Linear
-        elif kind is nn.Conv2d and bf16_kernels and _is_regular(module):
+        elif kind is nn.Conv2d and weight_gradient and _is_regular(module):
             faster = Conv2d
-        elif kind is nn.ConvTranspose2d and AVX512 and _is_regular(module) and (bf16_kernels or _is_narrow(module)):
-            faster = ConvTranspose2d
+        elif kind is nn.ConvTranspose2d and _is_regular(module):
+            narrow = "deconvolution" in kernels and _is_narrow(module)
+            if narrow or weight_gradient:
+                faster = ConvTranspose2d
         if faster:
             module.__class__ = faster
+            module.zoo_kernels = frozenset(kernels)  # type: ignore[assignment]
             changed[kind.__name__] += 1
     return dict(changed)
+
+
+def kernels_by_rule(*, bf16: bool = False) -> tuple[str, ...]:
+    """Kernels that are faster by the vendor and the instructions of this processor."""
+    rules = (AMD and not bf16, AVX512, BF16 and bf16)
+    return tuple(name for name, holds in zip(KERNELS, rules, strict=True) if holds)
+
+
+def relevant_kernels(networks: nn.Module, batch: int, pixels: int, *, bf16: bool = False) -> tuple[str, ...]:
+    """Kernels that steps on these networks can use on this processor.
+
+    Args:
+        networks: the networks.
+        batch: batch size.
+        pixels: height times width of the images.
+        bf16: whether the networks will run under bfloat16 autocast.
+    """
+    found = set()
+    for module in networks.modules():
+        if type(module) is nn.Linear and not bf16:
+            sides = (batch, module.in_features, module.out_features)
+            if min(sides) >= MIN_SIDE and math.prod(sides) >= MIN_MULTIPLICATIONS:
+                found.add("linear")
+        elif type(module) is nn.ConvTranspose2d and _is_regular(module) and _is_narrow(module):
+            inputs = batch * module.in_channels * (pixels // module.stride[0] ** 2)
+            if inputs * module.weight[0].numel() >= MIN_MULTIPLICATIONS:
+                found.add("deconvolution")
+        if bf16 and BF16 and type(module) in (nn.Conv2d, nn.ConvTranspose2d) and _is_regular(module):
+            found.add("weight-gradient")
+    has = torch._C._has_mkldnn
+    return tuple(name for name in KERNELS if name in found and has and (name != "linear" or torch._C.has_mkl))
 
 
 def restore(networks: nn.Module) -> None:
@@ -78,6 +117,7 @@ def restore(networks: nn.Module) -> None:
     for module in networks.modules():
         if type(module) in (Linear, Conv2d, ConvTranspose2d):
             module.__class__ = type(module).__bases__[0]
+            del module.zoo_kernels
 
 
 class Linear(nn.Linear):
@@ -94,6 +134,8 @@ class Linear(nn.Linear):
 class Conv2d(nn.Conv2d):
     """Convolution whose weight gradient is a matrix product."""
 
+    zoo_kernels: frozenset[str] = frozenset(KERNELS)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map x (N, in, H, W) to (N, out, H', W')."""
         (k, _), (s, _), p = self.kernel_size, self.stride, int(self.padding[0])
@@ -106,9 +148,15 @@ class Conv2d(nn.Conv2d):
 class ConvTranspose2d(nn.ConvTranspose2d):
     """Transposed convolution, computed as a convolution for few outputs; its weight gradient is a matrix product."""
 
+    zoo_kernels: frozenset[str] = frozenset(KERNELS)
+
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Map x (N, in, H, W) to (N, out, H', W')."""
-        narrow = _is_narrow(self) and x.numel() * self.weight[0].numel() >= MIN_MULTIPLICATIONS
+        narrow = (
+            "deconvolution" in self.zoo_kernels
+            and _is_narrow(self)
+            and x.numel() * self.weight[0].numel() >= MIN_MULTIPLICATIONS
+        )
         if output_size or x.dim() != 4 or not (narrow or _uses_patches(self, *x.shape[2:])):
             return super().forward(x, output_size)
         return _convolution(self, x, transposed=True, narrow=narrow, patches=_uses_patches(self, *x.shape[2:]))
@@ -130,7 +178,8 @@ def _is_narrow(layer: Any) -> bool:
 
 
 def _uses_patches(layer: Any, height: int, width: int) -> bool:
-    bf16 = BF16 and torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    bf16 = bf16 and "weight-gradient" in layer.zoo_kernels
     channels = min(layer.in_channels, layer.out_channels)
     return bool(bf16 and layer.stride[0] > 1 and channels >= LANES and height * width < MAX_PIXELS)
 

@@ -165,7 +165,7 @@ def doctor() -> None:
     import torch
     from platformdirs import user_data_dir
 
-    from zoo.accelerators import available_kernels
+    from zoo.accelerators import measured_speedups
     from zoo.data import cache_dir
     from zoo.errors import ZooError
     from zoo.evaluation import DINOv2, EfficientNet, Inception, PinnedClassifier
@@ -177,8 +177,9 @@ def doctor() -> None:
     libraries = ("torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "safetensors", "pluggy")
     table.add_row("libraries", ", ".join(f"{n} {importlib.metadata.version(n)}" for n in libraries))
     table.add_row("cpu", f"{os.cpu_count()} cores; torch uses {torch.get_num_threads()} threads")
-    kernels = ", ".join(available_kernels()) or "torch's own layers"
-    table.add_row("steps", f"{torch.backends.cpu.get_cpu_capability()}; {kernels}")
+    found = measured_speedups(cache_dir() / "kernels")
+    kernels = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found.items()) or "none available"
+    table.add_row("steps", f"{torch.backends.cpu.get_cpu_capability()}; kernels relative to torch's: {kernels}")
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             table.add_row(f"cuda:{i}", torch.cuda.get_device_name(i))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class Engine:
         optimization: settings of the run that replace or extend the model's optimization.
         compile: compile each turn's terms and gradients; eager if that fails.
         graphs: on CUDA with one process, capture steps as CUDA graphs; eager if that fails.
+        kernels: names of CPU kernels to use in place of torch's; None for those of a rule, see `zoo.accelerators`.
     """
 
     def __init__(
@@ -47,13 +48,14 @@ class Engine:
         optimization: Optimization | None = None,
         compile: bool = False,
         graphs: bool = True,
+        kernels: Collection[str] | None = None,
     ) -> None:
         self.objective, self.networks, self.stream = objective, networks, stream
         self.ranks = stream.ranks
         self.step_count, self.steps = 0, steps
         self._steps_since_read = 0
         bf16 = precision == "bf16"
-        self.accelerated_layers = accelerate(networks, stream.device, bf16=bf16)
+        self.accelerated_layers = accelerate(networks, stream.device, bf16=bf16, kernels=kernels)
         """Layers with faster kernels than torch's until :meth:`finish`: their number by class."""
         optimization = optimization or Optimization()
         self.turn_steps = [TurnStep(objective, t, networks, stream, bf16, optimization) for t in objective.turns()]

@@ -62,6 +62,10 @@ def resolve(
         merged = attrs.evolve(merged, model=settings.model or there.model)
         if merged.precision == "auto":  # chosen when the run began
             merged = attrs.evolve(merged, precision=there.precision)
+        if there.kernels == "auto":  # begun before the setting existed: by rules
+            there = attrs.evolve(there, kernels="rules")
+        if merged.kernels == "auto":
+            merged = attrs.evolve(merged, kernels=there.kernels)
         changed = differences(there, merged)
         if changed:
             raise UsageError(
@@ -107,8 +111,8 @@ def _update(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:
 
 
 def _changes_protocol(base: RunSettings, settings: RunSettings) -> bool:
-    # A protocol covers all seeds and devices.
-    return bool(differences(base, attrs.evolve(settings, seed=base.seed, device=base.device)))
+    # A protocol covers all seeds, devices and kernels.
+    return bool(differences(base, attrs.evolve(settings, seed=base.seed, device=base.device, kernels=base.kernels)))
 
 
 def _explicit(base: RunSettings, config: Path | None, run_given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import attrs
 import tomli_w
 
 from zoo import options
+from zoo.accelerators import parse_kernels
 from zoo.compatibility import convert_options, convert_settings
 from zoo.data.image_format import ImageFormat, parse_size
 from zoo.data.memory import parse_bytes
@@ -72,6 +73,10 @@ class RunSettings(ImageOptions, SourceOptions):
         "fp32", "Precision; bf16: networks under autocast, losses in float32; auto: the faster one in a short trial."
     )
     compile: bool = option(False, "Compile each turn's terms and gradients together: minutes once, then faster steps.")
+    kernels: str = option(
+        "auto",
+        "CPU kernels in place of torch's: auto (the faster ones, measured once per machine), rules, torch, or names.",
+    )
     graphs: bool = option(True, "On a GPU, capture whole steps as CUDA graphs.")
     lr_schedule: Literal["model", "constant", "linear", "cosine", "multistep"] = option(
         "model", "Learning-rate schedule of every optimizer; model: as the model or its preset defines it."
@@ -107,6 +112,7 @@ class RunSettings(ImageOptions, SourceOptions):
         if self.lr_milestones is not None and self.lr_schedule != "multistep":
             raise UsageError("lr_milestones: has no effect without lr_schedule multistep")
         self.optimization()  # checks the milestones
+        parse_kernels(self.kernels)
         if self.data_memory is not None:
             parse_bytes(self.data_memory, "data_memory")
 
@@ -187,4 +193,6 @@ def differences(old: RunSettings, new: RunSettings) -> list[str]:
     """Describe the settings in which two runs differ, except ``RESULT_NEUTRAL_SETTINGS``."""
     a, b = ({"model": s.model, **options.option_values(s), **s.options} for s in (old, new))
     keys = [k for k in {**a, **b} if k not in RESULT_NEUTRAL_SETTINGS and a.get(k) != b.get(k)]
+    if "auto" in (old.kernels, new.kernels):  # not resolved, or of a run before the setting existed
+        keys = [k for k in keys if k != "kernels"]
     return [f"{k} {a.get(k)!r}, here {b.get(k)!r}" for k in keys]

@@ -10,8 +10,9 @@ import attrs
 import torch
 
 from zoo import options
+from zoo.accelerators import KERNELS, choose_kernels, parse_kernels
 from zoo.callbacks import Callback, CallbackList
-from zoo.data import DataOptions, Dataset, load_dataset, parse_bytes
+from zoo.data import DataOptions, Dataset, cache_dir, load_dataset, parse_bytes
 from zoo.engine import MIN_SPEEDUP, BatchStream, Engine, Ranks, bf16_speedup
 from zoo.errors import Interrupted, ZooError
 from zoo.evaluation import EvaluationSettings
@@ -126,11 +127,13 @@ def _run(
     stream = BatchStream(data.train.images, settings.batch, settings.seed, device, data.train.labels, ranks)
     if settings.precision == "auto":
         settings = _choose_precision(settings, objective, networks, stream, callback)
+    settings = _choose_kernels(settings, networks, stream, data)
     engine = Engine(
         objective,
         networks,
         stream,
         settings.precision,
+        kernels=parse_kernels(settings.kernels),
         optimization=settings.optimization(),
         compile=settings.compile,
         graphs=settings.graphs,
@@ -206,3 +209,14 @@ def _choose_precision(
     chosen: Literal["bf16", "fp32"] = "bf16" if pays else "fp32"
     callback.note(f"precision: {chosen}; steps are {ratio:.2f} times as fast in bf16 as in fp32")
     return attrs.evolve(settings, precision=chosen)
+
+
+def _choose_kernels(settings: RunSettings, networks: Networks, stream: BatchStream, data: Dataset) -> RunSettings:
+    ranks, chosen = stream.ranks, settings.kernels
+    if ranks.is_main:
+        folder, bf16 = cache_dir() / "kernels", settings.precision == "bf16"
+        batch, pixels = settings.batch // ranks.size, data.shape[1] * data.shape[2]
+        chosen = choose_kernels(chosen, networks, stream.device, batch, pixels, folder, bf16=bf16)
+    # The first process decides for all.
+    names = [name for name in KERNELS if ranks.broadcast(name in chosen.split(","), stream.device)]
+    return attrs.evolve(settings, kernels=",".join(names) or "torch")
