@@ -70,7 +70,7 @@ def watched_run(group: Path | None, *arguments: str) -> dict[str, Any]:
 
 
 def paired_speed(dataset: str, model: str, family: str, blocks: int, seconds: float) -> dict[str, Any]:
-    """Ratio of the speed on mapped images (32×32) to that on resident ones: median and quartiles of alternating blocks."""
+    """Speed on mapped images (32×32) relative to resident ones: median and quartiles of alternating blocks."""
     engines = []
     for memory in (2**62, 0):
         data = load_dataset(
