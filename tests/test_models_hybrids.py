@@ -17,6 +17,7 @@ from zoo_plugins.models.introspective import batch_kl
 
 import zoo
 from zoo.registry import registry
+from zoo.run.trained import make_networks
 
 # -------------------------------------------------------------------------------------------------------------- AAE
 
@@ -360,3 +361,26 @@ def test_soft_introvaes_default_weight_is_the_papers_at_32_pixels_in_color_and_i
     pixels = x[0].numel()
     torch.testing.assert_close(soft(None, x), soft(256 * pixels / 3072, x))
     assert not torch.isclose(soft(None, x), soft(256.0, x), rtol=1e-3)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_vaegans_critic_sees_contrast_where_real_and_generated_images_are_one_batch(joint: bool) -> None:
+    objective = registry().model("vaegan")(width=4, joint=joint)  # type: ignore[call-arg]
+    torch.manual_seed(0)
+    critic = make_networks(objective, zoo.DataSpec("images", (3, 32, 32)))["critic"].train()
+    g = torch.Generator().manual_seed(0)
+    real = F.interpolate(torch.rand(32, 3, 8, 8, generator=g) * 2 - 1, size=(32, 32), mode="bicubic")
+    faded = 0.5 * real
+
+    def like(a: Tensor, b: Tensor) -> float:
+        x, y = objective.criticize(SimpleNamespace(critic=critic), a, b)  # type: ignore[attr-defined]
+        return float(zoo.half_sse(y.features, x.features).detach())
+
+    def alone(v: Tensor) -> Tensor:
+        features: Tensor = critic(v).features.detach()
+        return features
+
+    separate = float(zoo.half_sse(alone(faded), alone(real)))
+    together = float(zoo.half_sse(*alone(torch.cat([faded, real])).chunk(2)))
+    assert like(real, faded) == pytest.approx(together if joint else separate, rel=1e-4)
+    assert together > 2 * separate, "statistics of its own hide the contrast of a batch from the features"

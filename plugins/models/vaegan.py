@@ -51,6 +51,9 @@ class VAEGAN(zoo.Autoencoder):
         "both",
         "Fake images of the critic: Dec(z) with z from the prior, Dec(z) with z from Enc(x), or both (Algorithm 1).",
     )
+    joint: bool = zoo.option(
+        False, "Real and generated images pass the critic in one batch, sharing its batch statistics."
+    )
     saturating: bool = zoo.option(False, "The decoder maximizes L_GAN instead of minimizing the non-saturating loss.")
     equilibrium: bool = zoo.option(False, "Skip updates of the stronger network, by the authors' margins 0.68 ± 0.35.")
     rmsprop: bool = zoo.option(False, "RMSProp, as in the paper, instead of Adam.")
@@ -85,7 +88,7 @@ class VAEGAN(zoo.Autoencoder):
         q = net.encoder(x)
         # One batch: the running statistics of evaluation mode then fit both kinds of codes.
         x_rec, x_new = net.decoder(torch.cat([q.rsample(), self.prior(x)])).chunk(2)
-        real, rec, new = (net.critic(v) for v in (x, x_rec, x_new))
+        real, rec, new = self.criticize(net, x, x_rec, x_new)
         fakes = {"both": (rec, new), "prior": (new,), "reconstruction": (rec,)}[self.fakes]
         return {
             "prior": q.kl().mean(),
@@ -95,6 +98,14 @@ class VAEGAN(zoo.Autoencoder):
             "cost of real": zoo.real_loss(real),
             "cost of fake": sum(zoo.fake_loss(v) for v in fakes) / len(fakes),
         }
+
+    def criticize(self, net: zoo.Networks, *images: Tensor) -> list[zoo.CriticOutput]:
+        """The critic's outputs for each batch of images."""
+        if not self.joint:
+            return [net.critic(v) for v in images]
+        out = net.critic(torch.cat(images))
+        parts = zip(out.logits.chunk(len(images)), out.features.chunk(len(images)), strict=True)
+        return [zoo.CriticOutput(logits, features) for logits, features in parts]
 
     def gate(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Hold the critic if one of its losses is low, the decoder if one is high; neither if both would be held."""
