@@ -54,12 +54,12 @@ def board(out: Path, models: Sequence[str], seeds: int, *, retry_failed: bool = 
 
 @attrs.define
 class Noted:
-    """Records the events, and each result at its first appearance."""
+    """A callback that records all events, and each result as first written."""
 
     events: list[tuple[str, str]] = attrs.field(factory=list)
     results: dict[Path, bytes] = attrs.field(factory=dict)
 
-    def begun(self, board: GridStatus) -> None: ...
+    def started(self, grid_status: GridStatus) -> None: ...
 
     def changed(self, status: Any, event: str) -> None:
         self.events.append((status.cell.name, event))

@@ -23,7 +23,7 @@ from bench_help import Noted, alive, bench, board, facts, finishes, install, pro
 from zoo.bench import CellState, Resources, run_grid
 from zoo.bench.cells import End, Job, read_progress
 from zoo.bench.executors.local import LocalExecutor
-from zoo.bench.grid import fill
+from zoo.bench.grid import run_cells
 from zoo.errors import UsageError, ZooError
 from zoo.registry import Plugin, Registered, registry
 
@@ -79,7 +79,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, workers: Kept) -> Any:
     """The facts of a cell that nobody disturbed, by model and seed."""
     out, known = tmp_path_factory.mktemp("undisturbed"), {}
     grid = board(out, ["steady"], 6)
-    fill(grid, workers, Noted())
+    run_cells(grid, workers, Noted())
     assert grid.complete
     for status in grid.cells:
         known[status.cell.seed] = facts(status.cell.folder)
@@ -106,11 +106,11 @@ def test_workers_killed_at_random_moments(tmp_path, workers, undisturbed):
 
     def filled(out: Path) -> None:
         noted, grid = Noted(), board(out, ["steady"], 6)
-        fill(grid, workers, noted, environment=slow(0.02))
+        run_cells(grid, workers, noted, environment=slow(0.02))
         while not grid.complete:  # cells that were hit three times in a row
             grid = board(out, ["steady"], 6, retry_failed=True)
             assert grid.count(CellState.WAITING)
-            fill(grid, workers, noted, environment=slow(0.02))
+            run_cells(grid, workers, noted, environment=slow(0.02))
         assert len(noted.results) == 6
         for path, then in noted.results.items():
             assert path.read_bytes() == then, "a finished result is not touched again"
@@ -136,7 +136,7 @@ def test_every_way_to_break_leaves_its_reason_and_the_others_finish(tmp_path, wo
     models = ["raises", "nan", "dies", "fills", "steady"]
     noted = Noted()
     grid = board(tmp_path, models, 1)
-    fill(grid, workers, noted)
+    run_cells(grid, workers, noted)
     states = {status.cell.model: status.state for status in grid.cells}
     assert states == {
         "raises": CellState.FAILED,
@@ -170,13 +170,13 @@ def test_every_way_to_break_leaves_its_reason_and_the_others_finish(tmp_path, wo
     noted.events.clear()
     mended.touch()
     again = board(tmp_path, models, 1)
-    fill(again, workers, noted, environment=slow(0.02))
+    run_cells(again, workers, noted, environment=slow(0.02))
     assert {name for name, _ in noted.events} == {"digits fills seed 0"}, "only what is not settled is run again"
     assert again.count(CellState.DONE) == 2
 
     retried = board(tmp_path, models, 1, retry_failed=True)
     assert retried.count(CellState.WAITING) == 3
-    fill(retried, workers, noted)
+    run_cells(retried, workers, noted)
     assert retried.complete
     assert retried.count(CellState.DONE) == 5
     for model in models:
@@ -191,7 +191,7 @@ def test_a_run_that_hangs_is_ended_at_its_time_limit(tmp_path, workers, undistur
     """It ignores a polite word; its place is free for the others after that, and it can go on later."""
     grid = board(tmp_path, ["hangs", "steady"], 2)
     began = time.monotonic()
-    fill(grid, workers, Noted(), time_limit=8.0)
+    run_cells(grid, workers, Noted(), time_limit=8.0)
     assert time.monotonic() - began < 40
     assert grid.count(CellState.FAILED) == grid.count(CellState.DONE) == 2
     hung = json.loads((tmp_path / "digits" / "hangs" / "seed0" / "failed.json").read_text())
@@ -200,7 +200,7 @@ def test_a_run_that_hangs_is_ended_at_its_time_limit(tmp_path, workers, undistur
     assert not workers.workers
     mended.touch()
     grid = board(tmp_path, ["hangs", "steady"], 2, retry_failed=True)
-    fill(grid, workers, Noted())
+    run_cells(grid, workers, Noted())
     assert grid.complete
     assert facts(tmp_path / "digits" / "hangs" / "seed1")["metrics"] == undisturbed[1]["metrics"]
 
@@ -251,7 +251,7 @@ def test_the_process_that_starts_the_workers_is_killed(tmp_path, workers, undist
                 first = workers.workers, workers._process
                 workers._process.kill()
 
-    fill(grid, workers, Killer(), environment=slow(0.05))
+    run_cells(grid, workers, Killer(), environment=slow(0.05))
     assert grid.complete
     assert workers._process is not first[1]
     assert not any(alive(pid) for pid in first[0])
@@ -262,7 +262,7 @@ def test_a_fresh_process_computes_the_same_bits_as_a_forked_one(tmp_path, toys, 
     """Where a fork may crash, each worker imports for itself."""
     executor = LocalExecutor(Resources(jobs=1, threads=1, device="cpu"), spawn=True)
     grid = board(tmp_path, ["steady"], 1)
-    fill(grid, executor, Noted())
+    run_cells(grid, executor, Noted())
     assert grid.complete
     assert facts(grid.cells[0].cell.folder) == undisturbed[0]
 
@@ -304,7 +304,7 @@ def test_the_driver_goes(number, tmp_path, toys, toml, undisturbed):
     _, said = driver.communicate(timeout=120)
     if number == signal.SIGINT:
         assert driver.returncode == 130
-        assert "of 4 cells finished; repeat the command" in said
+        assert "of 4 cells done; rerun the command to resume" in said
         assert said.count("\n") == 1
         assert not any(alive(pid) for pid in workers)
     wait_for(lambda: not any(alive(pid) for pid in workers), 60)
@@ -361,7 +361,7 @@ def test_the_command_line_tells_what_broke(tmp_path, toys):
 def test_what_a_result_of_the_grid_says_of_itself(tmp_path, workers, toys):
     """The protocol it was made under, the command that repeats it, its card, and nothing of the machine."""
     grid = board(tmp_path, ["steady"], 1)
-    fill(grid, workers, Noted(), environment={"ZOO_DATA": str(tmp_path / "secret")})
+    run_cells(grid, workers, Noted(), environment={"ZOO_DATA": str(tmp_path / "secret")})
     text = (grid.cells[0].cell.folder / "result.json").read_text()
     assert str(tmp_path) not in text
     result = json.loads(text)
@@ -391,7 +391,7 @@ def test_a_grid_in_python(tmp_path, workers, toys):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, toys):
     (tmp_path / "holiday.jpg").write_text("beach")
-    with pytest.raises(UsageError, match="not the folder of a benchmark"):
+    with pytest.raises(UsageError, match=r"not a benchmark \(no protocol.toml\)"):
         run_grid(tmp_path, protocol())
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
 

@@ -16,7 +16,7 @@ from zoo.bench import Resources
 from zoo.bench.cells import read_progress
 from zoo.bench.executors import create_executor
 from zoo.bench.executors.local import LocalExecutor
-from zoo.bench.grid import fill
+from zoo.bench.grid import run_cells
 from zoo.errors import UsageError
 from zoo.registry import Plugin, Registered, registry
 
@@ -47,7 +47,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Path
 def local(tmp_path_factory: pytest.TempPathFactory, toys: Path) -> list[dict[str, Any]]:
     """The facts of the grid as ``--executor local`` computes it."""
     grid = board(tmp_path_factory.mktemp("local"), ["steady"], CELLS)
-    fill(grid, LocalExecutor(Resources(jobs=2, threads=1, device="cpu")), Noted())
+    run_cells(grid, LocalExecutor(Resources(jobs=2, threads=1, device="cpu")), Noted())
     assert grid.complete
     return [facts(status.cell.folder) for status in grid.cells]
 
@@ -101,7 +101,7 @@ def test_ray_completes_the_grid_although_a_machine_is_lost(tmp_path, toys, local
         noted = Killer()
         grid = board(tmp_path, ["steady"], CELLS)
         # Long runs: on a loaded machine the second node's first run starts seconds after the first's.
-        fill(grid, executor, noted, environment={"TOYS_PAUSE": "1.0"})
+        run_cells(grid, executor, noted, environment={"TOYS_PAUSE": "1.0"})
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -116,7 +116,7 @@ def test_ray_completes_the_grid_although_a_machine_is_lost(tmp_path, toys, local
 @pytest.mark.slow
 def test_submitit_computes_what_local_does(tmp_path, toys, local, monkeypatch):
     """Its own local executor stands for SLURM here; a job that is killed is begun again from its checkpoint."""
-    monkeypatch.setattr("zoo.bench.executors.slurm._LOOK", 0.2)
+    monkeypatch.setattr("zoo.bench.executors.slurm._POLL_SECONDS", 0.2)
     executor = create_executor("submitit", Resources(jobs=2, threads=1, device="cpu"), tmp_path)
     struck: list[int] = []
 
@@ -129,7 +129,7 @@ def test_submitit_computes_what_local_does(tmp_path, toys, local, monkeypatch):
 
     noted = Killer()
     grid = board(tmp_path, ["steady"], CELLS)
-    fill(grid, executor, noted, environment=SLOW)
+    run_cells(grid, executor, noted, environment=SLOW)
     assert struck
     assert any("resumes from its checkpoint" in event for _, event in noted.events)
     assert grid.complete

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from zoo.bench import Cell, CellState, GridStatus
 from zoo.bench.cells import read_progress
-from zoo.bench.display import GLYPHS, LiveDisplay, PlainDisplay, grid_table, seconds_left, summary
+from zoo.bench.display import GLYPHS, LiveDisplay, PlainDisplay, render_grid, seconds_left, summary
 from zoo.bench.grid_status import CellStatus
 from zoo.bench.machine import cores
 
@@ -43,7 +44,7 @@ def on_terminal(width: int = 80) -> tuple[Console, io.StringIO]:
 
 def test_the_grid_has_a_row_a_model_and_a_glyph_a_seed(tmp_path):
     console, file = on_terminal()
-    console.print(grid_table(board(tmp_path)))
+    console.print(render_grid(board(tmp_path)))
     rows = [line.split() for line in file.getvalue().splitlines()]
     assert rows == [["digits"], ["vae", "■", "▸", "✗"], ["[gan]", "~", "◦", "·"]]
     assert len({glyph for glyph, _ in GLYPHS.values()}) == len(CellState), "every state is told apart without color"
@@ -60,7 +61,7 @@ def test_a_terminal_shows_each_worker_with_its_progress(tmp_path):
     (folder / ".progress.json").write_text(json.dumps({"images": 50, "total": 200, "phase": "training", "pid": 1}))
     console, file = on_terminal()
     with LiveDisplay(console) as display:
-        display.begun(grid)
+        display.started(grid)
         display.changed(grid.cells[2], "failed: a reason")
         display.ticked()
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
@@ -73,7 +74,7 @@ def test_a_pipe_gets_one_line_an_event(tmp_path):
     file = io.StringIO()
     grid = board(tmp_path)
     with PlainDisplay(Console(file=file, width=20)) as display:
-        display.begun(grid)
+        display.started(grid)
         display.changed(grid.cells[3], "a reason [with brackets] that is longer than the width")
     lines = file.getvalue().splitlines()
     assert len(lines) == 2
@@ -86,7 +87,7 @@ def test_time_left(tmp_path):
     grid = board(tmp_path)
     assert seconds_left(grid) is None
     grid.cells[0].seconds = 10.0
-    grid.cells[1].begun = grid.begun
+    grid.cells[1].started = time.monotonic()
     assert seconds_left(grid) == pytest.approx(10.0, abs=1.0)
     for status in grid.cells:
         status.state = CellState.DONE

@@ -59,8 +59,8 @@ PLAIN: dict[str, Any] = {"name": "p", "version": 1, "train": {"images": 100}}
         ({"grid": {"seeds": 0}}, ["grid.seeds: 0"]),
         ({"grid": {"seeds": 2.5}}, ["grid.seeds: 2.5"]),
         ({"grid": {"models": "vae"}}, ["grid.models: 'vae'", 'or "all"']),
-        ({"grid": {"models": []}}, ["models: is empty"]),
-        ({"grid": {"models": ["vae", "vae"]}}, ["has a duplicate"]),
+        ({"grid": {"models": []}}, ["models: the list is empty"]),
+        ({"grid": {"models": ["vae", "vae"]}}, ["contains duplicates"]),
         ({"grid": {"model": ["vae"]}}, ["unknown entry of [grid] 'model'", "Did you mean 'models'"]),
     ],
 )
@@ -82,7 +82,7 @@ def test_what_makes_no_sense_is_refused_by_name(changes, words):
         ({"models": {"vea": {}}}, ["unknown model 'vea'"]),
         ({"models": {"vae": {"gamma": 1.0}}, "grid": {"models": ["gan"]}}, ["model vae: unknown option of", "'gamma'"]),
         ({"evaluate": {"extractor": "clasifier"}}, ["unknown extractor", "Did you mean 'classifier'"]),
-        ({"grid": {"datasets": ["folder:/a/x", "folder:/b/x"]}}, ["two would share the folder"]),
+        ({"grid": {"datasets": ["folder:/a/x", "folder:/b/x"]}}, ["two of them share the folder"]),
     ],
 )
 def test_what_is_not_there_is_refused_before_anything_is_written(changes, words, tmp_path):

@@ -1,4 +1,4 @@
-"""Grids of runs (models × data sets × seeds) under one protocol, on one machine or a cluster.
+"""Benchmarks: grids of models, data sets and seeds under one protocol, on one machine or a cluster.
 
 >>> from zoo.bench import BenchProtocol
 >>> BenchProtocol().label.partition("#")[0]

@@ -1,4 +1,4 @@
-"""Protocol files: settings that all runs of a benchmark share."""
+"""Protocol files: the settings common to all runs of a benchmark."""
 
 from __future__ import annotations
 
@@ -25,32 +25,35 @@ _TABLES = ("train", "options", "models", "evaluate", "grid")
 
 @frozen
 class TrainRules(ImageOptions):
-    """``[train]``: training budget and settings of every model."""
+    """``[train]``: training settings of every run."""
 
     images: int | None = option(None, "Budget in training images seen.", at_least(1))
-    epochs: int | None = option(None, "Budget in passes over the training images, instead of images.", at_least(0))
+    epochs: int | None = option(None, "Budget in epochs, instead of images.", at_least(0))
     batch: int = option(64, "Batch size.", at_least(2))
-    precision: Literal["fp32", "bf16"] = option("fp32", "bf16: networks under autocast, losses in float32.")
+    precision: Literal["fp32", "bf16"] = option("fp32", "Precision of the networks; losses are computed in float32.")
 
 
 @frozen
 class EvaluateRules:
-    """``[evaluate]``: settings of the evaluation."""
+    """``[evaluate]``: evaluation settings of every run."""
 
-    extractor: str = option("auto", "Features for the Fréchet distance: auto, none, or from `zoo list extractors`.")
+    extractor: str = option("auto", "Feature extractor: auto, none, or one of `zoo list extractors`.")
     samples: int | None = option(
-        None, "Generated images to score; default: 10,000, or as many as training images.", at_least(2)
+        None, "Number of images to score; default: 10,000, or the number of training images if fewer.", at_least(2)
     )
 
 
 @attrs.frozen
 class Grid:
-    """``[grid]``: models, data sets and seeds. Not part of the digest: cells can be added to a protocol.
+    """``[grid]``: the models, data sets and seeds to run. Not part of the digest.
 
     Attributes:
         models: Names; None for all registered models.
         datasets: Names, ``folder:PATH`` or ``hf:NAME``.
-        seeds: Number of seeds, from 0.
+        seeds: Number of seeds K, used as 0, …, K − 1.
+
+    Raises:
+        UsageError: If a list is empty or has duplicates, or the number of seeds is below 1.
     """
 
     models: tuple[str, ...] | None = None
@@ -62,9 +65,9 @@ class Grid:
             raise UsageError(f"seeds: {self.seeds!r} is not allowed; must be a whole number, at least 1")
         for name, given in (("models", self.models), ("datasets", self.datasets)):
             if given is not None and not given:
-                raise UsageError(f"{name}: is empty; name at least one")
+                raise UsageError(f"{name}: the list is empty; name at least one")
             if given is not None and len(set(given)) < len(given):
-                raise UsageError(f"{name}: {', '.join(given)} has a duplicate")
+                raise UsageError(f"{name}: {', '.join(given)} contains duplicates")
 
 
 @attrs.frozen
@@ -72,12 +75,12 @@ class BenchProtocol:
     """A versioned protocol. Only results with equal digests are compared.
 
     Attributes:
-        name: Name.
-        version: Version, increased with every change.
+        name: Name of the protocol.
+        version: Version, to be increased with every change of an entry.
         description: Free text, not part of the digest.
-        train: Budget, batch size and precision.
-        options: Options of all models that have them.
-        models: Options by model; they take precedence over ``options``.
+        train: Budget, batch size, precision, image format.
+        options: Options of all models that have an option of that name.
+        models: Options per model, which take precedence over ``options``.
         evaluate: Extractor and number of samples.
         grid: Models, data sets and seeds.
     """
@@ -96,7 +99,7 @@ class BenchProtocol:
         """Read a protocol file.
 
         Raises:
-            UsageError: If the file is missing, is not TOML or is invalid.
+            UsageError: If the file is missing, is not TOML, or has an unknown entry or a value that is not allowed.
         """
         try:
             table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -113,10 +116,10 @@ class BenchProtocol:
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> BenchProtocol:
-        """Create a protocol from a mapping such as :meth:`to_table` returns.
+        """Create a protocol from a mapping, the inverse of :meth:`to_table`.
 
         Raises:
-            UsageError: If it is invalid.
+            UsageError: If an entry is unknown or a value is not allowed.
         """
         for key in table:
             if key not in ("name", "version", "description", *_TABLES):
@@ -132,7 +135,7 @@ class BenchProtocol:
         description = table.get("description", "")
         if not isinstance(description, str):
             raise UsageError(f"description: {description!r} is not allowed; must be text")
-        train = _rules(TrainRules, "train", table.get("train", {}))
+        train = _parse_rules(TrainRules, "train", table.get("train", {}))
         if (train.images is None) == (train.epochs is None):
             raise UsageError("train: exactly one of images and epochs must be set")
         per_model = table.get("models", {})
@@ -146,12 +149,12 @@ class BenchProtocol:
             train=train,
             options=dict(table.get("options", {})),
             models={model: dict(chosen) for model, chosen in per_model.items()},
-            evaluate=_rules(EvaluateRules, "evaluate", table.get("evaluate", {})),
-            grid=_grid(table.get("grid", {})),
+            evaluate=_parse_rules(EvaluateRules, "evaluate", table.get("evaluate", {})),
+            grid=_parse_grid(table.get("grid", {})),
         )
 
     def to_table(self) -> dict[str, Any]:
-        """All entries as a mapping that TOML and JSON can store."""
+        """Return all entries as values that TOML and JSON can represent."""
         grid: dict[str, Any] = {"datasets": list(self.grid.datasets), "seeds": self.grid.seeds}
         return {
             "name": self.name,
@@ -165,7 +168,7 @@ class BenchProtocol:
         }
 
     def to_toml(self) -> str:
-        """Content of a protocol file."""
+        """Return the content of a protocol file for :meth:`from_file`."""
         note = f"# {self.label}\n# Written by zoo bench: the protocol of all results in this folder.\n"
         return note + tomli_w.dumps(self.to_table())
 
@@ -177,18 +180,18 @@ class BenchProtocol:
 
     @property
     def label(self) -> str:
-        """``NAME@VERSION#DIGEST``, with the first 12 digits of the digest, as stored in the settings of runs."""
+        """``NAME@VERSION#DIGEST`` with the first 12 digits of the digest, as stored in the settings of a run."""
         return f"{self.name}@{self.version}#{self.digest[:12]}"
 
     def differences(self, other: BenchProtocol) -> list[str]:
-        """Describe the entries in which two protocols differ, except the description and the grid."""
+        """Describe the entries in which two protocols differ, apart from the description and the grid."""
         a, b = (
-            _flat({k: v for k, v in p.to_table().items() if k not in ("description", "grid")}) for p in (self, other)
+            _flatten({k: v for k, v in p.to_table().items() if k not in ("description", "grid")}) for p in (self, other)
         )
         return [f"{k} {a.get(k)!r}, here {b.get(k)!r}" for k in {**a, **b} if a.get(k) != b.get(k)]
 
     def settings_for(self, dataset: str, seed: int) -> dict[str, Any]:
-        """Arguments of ``zoo.train`` for a cell, without the model and its options."""
+        """Return the arguments of ``zoo.train`` for a cell, apart from the model and its options."""
         train = options.option_values(self.train)
         if is_registered_name(dataset):
             train = {k: v for k, v in train.items() if k not in options.get_options(ImageOptions)}
@@ -201,11 +204,11 @@ class BenchProtocol:
         }
 
     def options_for(self, model: str, known: Mapping[str, Any]) -> dict[str, Any]:
-        """Options that the protocol sets for a model with the options ``known``."""
+        """Return the options set by the protocol for a model that has the options ``known``."""
         return {k: v for k, v in self.options.items() if k in known} | dict(self.models.get(model, {}))
 
 
-def _rules(cls: type, where: str, table: Mapping[str, Any]) -> Any:
+def _parse_rules(cls: type, where: str, table: Mapping[str, Any]) -> Any:
     known = options.get_options(cls)
     for name in table:
         if name not in known:
@@ -216,7 +219,7 @@ def _rules(cls: type, where: str, table: Mapping[str, Any]) -> Any:
         raise UsageError(f"{where}.{error}") from None
 
 
-def _grid(table: Mapping[str, Any]) -> Grid:
+def _parse_grid(table: Mapping[str, Any]) -> Grid:
     for name in table:
         if name not in ("models", "datasets", "seeds"):
             raise unknown_name("entry of [grid]", name, ("models", "datasets", "seeds"))
@@ -235,11 +238,11 @@ def _grid(table: Mapping[str, Any]) -> Grid:
         raise UsageError(f"grid.{error}") from None
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

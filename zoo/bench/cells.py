@@ -1,7 +1,7 @@
-"""Cells of the grid: their settings, folders and states.
+"""A cell of the grid: settings, run folder, and the state stored in the folder.
 
-The folder alone determines the state of a cell: finished with a ``result.json``, failed with only a ``failed.json``,
-otherwise open. The state therefore survives the death of the driver and of workers.
+The state of a cell is defined by its folder alone, so that it survives a killed driver or worker: with ``result.json``
+the cell is done, with only ``failed.json`` it has failed, otherwise it is unfinished.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class End:
     """How one attempt at a job ended.
 
     Attributes:
-        kind: ``done``: finished. ``failed``: failed, with a ``failed.json``. ``busy``: another process runs the cell.
-            ``stopped``: stopped on request, with a checkpoint. ``disk``: the folder is not writable. ``killed``: the
-            process died. ``timeout``: the time limit was exceeded.
+        kind: ``done``: the result is written. ``failed``: the run raised an error or diverged; see ``failed.json``.
+            ``busy``: the cell is locked by another process. ``stopped``: stopped on request, with a checkpoint.
+            ``disk``: the folder is not writable or the disk is full. ``killed``: the process died. ``timeout``: the
+            time limit was exceeded.
         reason: One line.
     """
 
@@ -51,14 +52,14 @@ class FailedCell:
 
 @attrs.frozen
 class Job:
-    """An attempt at a cell, as sent to a worker; all values are JSON-serializable.
+    """One attempt at a cell, as sent to a worker; all values are JSON-serializable.
 
     Attributes:
-        settings: Arguments of ``zoo.train``: the model, settings of the run and options of the model.
-        folder: The run folder, accessible to worker and driver.
+        settings: Arguments of ``zoo.train``: model, settings of the run, options of the model.
+        folder: The run folder, accessible to both worker and driver.
         threads: CPU threads.
         attempt: Number of the attempt, from 1.
-        restart: Start from the beginning instead of the last checkpoint.
+        from_scratch: Whether to start from the beginning instead of the last checkpoint.
         environment: Environment variables to set, such as the data root or the GPU.
         seconds: Time limit; None for no limit.
     """
@@ -67,12 +68,12 @@ class Job:
     folder: str
     threads: int = 1
     attempt: int = 1
-    restart: bool = False
+    from_scratch: bool = False
     environment: Mapping[str, str] = attrs.field(factory=dict)
     seconds: float | None = None
 
     def to_json(self) -> str:
-        """The job as one line of JSON."""
+        """Serialize the job to one line, the inverse of :meth:`from_json`."""
         return json.dumps(attrs.asdict(self))
 
     @classmethod
@@ -83,7 +84,7 @@ class Job:
 
 @attrs.frozen
 class Cell:
-    """A model on a data set with a seed, and its folder."""
+    """A model, data set and seed, with the run folder."""
 
     model: str
     dataset: str
@@ -93,35 +94,35 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """``DATASET MODEL seed K``; the path of a folder of images is omitted."""
+        """Display name ``DATASET MODEL seed K``, without the path of a folder of images."""
         return f"{self.folder.parent.parent.name} {self.model} seed {self.seed}"
 
     @property
     def done(self) -> bool:
-        """Whether the cell has a result."""
+        """Whether ``result.json`` exists."""
         return (self.folder / RESULT).is_file()
 
     @property
     def busy(self) -> bool:
-        """Whether a worker of this or another driver runs the cell."""
+        """Whether a worker of any driver holds the lock of the cell."""
         try:
             with FileLock(self.folder / LOCK, timeout=0):
                 return False
         except Timeout:
             return True
-        except OSError:  # no folder, or not writable, which the worker reports
+        except OSError:  # no folder yet, or not writable, which the worker reports
             return False
 
     @property
     def failure(self) -> FailedCell | None:
-        """The failure of the cell; None if it has not failed or has since succeeded."""
+        """The recorded failure; None if the cell is done or has not failed."""
         if self.done:
             return None
         try:
             table = json.loads((self.folder / FAILED).read_text(encoding="utf-8"))
             return FailedCell(str(table["kind"]), str(table["reason"]), int(table["attempts"]))
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # missing or unreadable: the cell is open
+            return None  # missing or unreadable: the cell counts as unfinished
 
     def result(self) -> dict[str, Any]:
         """Content of ``result.json``."""
@@ -129,7 +130,14 @@ class Cell:
         return found
 
     def fail(self, kind: str, reason: str, attempts: int) -> bool:
-        """Write ``failed.json`` for a dead worker; return False if another process now runs the cell."""
+        """Write ``failed.json`` on behalf of a dead worker.
+
+        Returns:
+            False if another process holds the lock of the cell; nothing is written then.
+
+        Raises:
+            ZooError: If the folder is not writable.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / LOCK, timeout=0):
@@ -143,13 +151,13 @@ class Cell:
 
 
 def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: str, attempts: int) -> None:
-    """Write ``failed.json``."""
+    """Write ``failed.json``: kind and reason of the failure, number of attempts, settings."""
     from zoo.files import write_atomically
     from zoo.run.result import describe_plugin, parse_protocol, public_settings
     from zoo.run.run_folder import RunFolder
 
     given: Mapping[str, Any] = {k: v for k, v in settings.items() if k not in ("model", "protocol", "data_dir")}
-    with contextlib.suppress(ZooError):  # the resolved settings, if the run has written them
+    with contextlib.suppress(ZooError):  # once training has started, its folder has the resolved settings
         given = public_settings(RunFolder(folder).settings())
     table = {
         "format": 1,
@@ -169,7 +177,13 @@ def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: 
 
 @attrs.frozen
 class Progress:
-    """Progress of a worker: fraction of training, and phase (``loading``, ``training``, ``scoring``)."""
+    """Progress of a worker.
+
+    Attributes:
+        fraction: Completed fraction of the training.
+        phase: ``loading``, ``training`` or ``scoring``.
+        pid: Process id of the worker.
+    """
 
     fraction: float
     phase: str
@@ -177,7 +191,7 @@ class Progress:
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """Last progress of the worker on a folder; None if there is none."""
+    """Read the last progress written by the worker of a folder; None if there is none."""
     try:
         table = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         return Progress(table["images"] / max(1, table["total"]), table["phase"], table["pid"])

@@ -1,4 +1,4 @@
-"""Progress of ``zoo bench``: a live grid on a terminal, one line per event elsewhere."""
+"""Output of ``zoo bench``: a live display of the grid on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 from zoo.bench.cells import read_progress
 from zoo.bench.grid_status import CellState, CellStatus, GridStatus
 
-__all__ = ["GLYPHS", "LiveDisplay", "PlainDisplay", "grid_table", "make_display"]
+__all__ = ["GLYPHS", "LiveDisplay", "PlainDisplay", "create_display", "render_grid", "summary"]
 
 GLYPHS: dict[CellState, tuple[str, str]] = {
     CellState.WAITING: ("·", "dim"),
@@ -26,15 +26,15 @@ GLYPHS: dict[CellState, tuple[str, str]] = {
     CellState.FAILED: ("✗", "red"),
     CellState.OPEN: ("!", "yellow"),
 }
-"""Glyph and color of a cell by its state."""
+"""Glyph and style of each cell state."""
 
 
 class PlainDisplay:
-    """Progress as plain lines, one per event."""
+    """Prints one line per event, without control sequences."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.board = GridStatus([])
+        self.grid_status = GridStatus([])
 
     def __enter__(self) -> Self:
         return self
@@ -44,29 +44,31 @@ class PlainDisplay:
     ) -> None:
         return None
 
-    def begun(self, board: GridStatus) -> None:
-        """The grid starts or resumes."""
-        self.board = board
-        self._print(summary(board) + f"; {min(board.slots, max(1, board.count(CellState.WAITING)))} concurrently")
+    def started(self, grid_status: GridStatus) -> None:
+        """Print the number of cells per state."""
+        self.grid_status = grid_status
+        concurrent = min(grid_status.slots, max(1, grid_status.count(CellState.WAITING)))
+        self._print(f"{summary(grid_status)}; {concurrent} at a time")
 
     def changed(self, status: CellStatus, event: str) -> None:
-        """The state of a cell changed."""
+        """Print the event."""
         if event == "done" and status.seconds is not None:
-            event = f"done in {status.seconds:.1f} s{_score(status)}"
-        finished = len(self.board.cells) - self.board.count(CellState.WAITING, CellState.RUNNING, CellState.ELSEWHERE)
-        width = len(str(len(self.board.cells)))
-        left = f"  {_clock(rest)} left" if event.startswith("done") and (rest := seconds_left(self.board)) else ""
-        self._print(f"[{finished:{width}d}/{len(self.board.cells)}] {status.cell.name}: {event}{left}")
+            event = f"done in {status.seconds:.1f} s{_format_score(status)}"
+        total = len(self.grid_status.cells)
+        settled = total - self.grid_status.count(CellState.WAITING, CellState.RUNNING, CellState.ELSEWHERE)
+        rest = seconds_left(self.grid_status) if event.startswith("done") else None
+        left = f"  {_format_time(rest)} left" if rest else ""
+        self._print(f"[{settled:{len(str(total))}d}/{total}] {status.cell.name}: {event}{left}")
 
     def ticked(self) -> None:
-        """Called periodically."""
+        """Do nothing."""
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveDisplay(PlainDisplay):
-    """Progress as a live display: time left, workers, and the grid with a row per model and a column per seed."""
+    """Shows the time left, the progress of each worker, and the grid: a row per model, a column per seed."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -81,57 +83,58 @@ class LiveDisplay(PlainDisplay):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
-        if self.board.cells:
-            self.console.print(grid_table(self.board))
+        if self.grid_status.cells:
+            self.console.print(render_grid(self.grid_status))
 
     def changed(self, status: CellStatus, event: str) -> None:
-        """The state of a cell changed; failures stay on the screen."""
+        """Redraw; events other than a start or a result are also printed, and stay on the screen."""
         if status.state not in (CellState.RUNNING, CellState.DONE):
             super().changed(status, event)
         self._draw()
 
     def ticked(self) -> None:
-        """Called periodically."""
+        """Redraw, at most four times per second."""
         if time.monotonic() - self._last > 0.25:
             self._draw()
 
     def _draw(self) -> None:
         self._last = time.monotonic()
-        rest = seconds_left(self.board)
-        head = summary(self.board) + (f"  {_clock(rest)} left" if rest is not None else "")
-        # Summary and workers are above the grid, because a small terminal cuts off the end.
-        self._live.update(Group(Text(head), _workers(self.board), grid_table(self.board)), refresh=True)
+        rest = seconds_left(self.grid_status)
+        header = Text(summary(self.grid_status) + (f"  {_format_time(rest)} left" if rest is not None else ""))
+        # The bottom is cut off on small terminals, so the summary and the workers are above the grid.
+        parts = Group(header, _render_workers(self.grid_status), render_grid(self.grid_status))
+        self._live.update(parts, refresh=True)
 
 
-def make_display() -> PlainDisplay:
-    """Display for standard output: live on a terminal, plain lines elsewhere."""
+def create_display() -> PlainDisplay:
+    """Create a live display if standard output is a terminal, otherwise a plain one."""
     console = Console(highlight=False)
     return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay(console)
 
 
-def grid_table(board: GridStatus) -> Table:
-    """Table of the grid: per data set, a row per model with a glyph per seed."""
+def render_grid(grid_status: GridStatus) -> Table:
+    """Render the grid: for each data set a row per model with a glyph per seed."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    datasets = dict.fromkeys(_dataset(status) for status in board.cells)
+    datasets = dict.fromkeys(_dataset_name(status) for status in grid_status.cells)
     for dataset in datasets:
-        statuses = [status for status in board.cells if _dataset(status) == dataset]
+        rows = [status for status in grid_status.cells if _dataset_name(status) == dataset]
         table.add_row(f"[bold]{escape(dataset)}[/bold]", "")
-        for model in dict.fromkeys(status.cell.model for status in statuses):
+        for model in dict.fromkeys(status.cell.model for status in rows):
             row = Text()
-            for status in sorted((s for s in statuses if s.cell.model == model), key=lambda s: s.cell.seed):
+            for status in sorted((s for s in rows if s.cell.model == model), key=lambda s: s.cell.seed):
                 glyph, style = GLYPHS[status.state]
                 row.append(glyph + " ", style=style)
             table.add_row(f"  {escape(model)}", row)
     return table
 
 
-def _dataset(status: CellStatus) -> str:
+def _dataset_name(status: CellStatus) -> str:
     return status.cell.folder.parent.parent.name
 
 
-def _workers(board: GridStatus, limit: int = 16) -> Table:
+def _render_workers(grid_status: GridStatus, limit: int = 16) -> Table:
     table = Table.grid(padding=(0, 2))
-    running = [status for status in board.cells if status.state is CellState.RUNNING]
+    running = [status for status in grid_status.cells if status.state is CellState.RUNNING]
     for status in running[:limit]:
         progress = read_progress(status.cell.folder)
         fraction = min(1.0, progress.fraction) if progress else 0.0
@@ -144,30 +147,31 @@ def _workers(board: GridStatus, limit: int = 16) -> Table:
     return table
 
 
-def summary(board: GridStatus) -> str:
-    """Number of cells, in total and by state."""
-    parts = [f"{board.count(state)} {state.value}" for state in GLYPHS if board.count(state)]
-    return f"{len(board.cells)} cells: {', '.join(parts)}"
+def summary(grid_status: GridStatus) -> str:
+    """Number of cells in total and per state, as text."""
+    parts = [f"{grid_status.count(state)} {state.value}" for state in GLYPHS if grid_status.count(state)]
+    return f"{len(grid_status.cells)} cells: {', '.join(parts)}"
 
 
-def seconds_left(board: GridStatus) -> float | None:
-    """Estimate of the remaining seconds; None before the first finished cell and when the grid is complete."""
-    spent = [status.seconds for status in board.cells if status.seconds is not None]
-    if not spent or board.complete:
+def seconds_left(grid_status: GridStatus) -> float | None:
+    """Estimated seconds until the grid is complete; None before the first cell is done and after the last."""
+    durations = [status.seconds for status in grid_status.cells if status.seconds is not None]
+    if not durations or grid_status.complete:
         return None
-    mean, now = sum(spent) / len(spent), time.monotonic()
-    running = [status for status in board.cells if status.state is CellState.RUNNING]
-    todo = board.count(CellState.WAITING) * mean + sum(max(0.0, mean - (now - status.begun)) for status in running)
-    return todo / max(1, min(board.slots, board.count(CellState.WAITING, CellState.RUNNING)))
+    mean, now = sum(durations) / len(durations), time.monotonic()
+    running = [status for status in grid_status.cells if status.state is CellState.RUNNING]
+    work = grid_status.count(CellState.WAITING) * mean
+    work += sum(max(0.0, mean - (now - status.started)) for status in running)
+    return work / max(1, min(grid_status.slots, grid_status.count(CellState.WAITING, CellState.RUNNING)))
 
 
-def _clock(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
-def _score(status: CellStatus) -> str:
+def _format_score(status: CellStatus) -> str:
     try:
         scores = status.cell.result()["scores"]
     except (OSError, ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""Execution of the grid: starts cells and handles the end of each attempt."""
+"""Scheduling of grid cells: starts waiting cells and updates their state when an attempt ends."""
 
 from __future__ import annotations
 
@@ -12,70 +12,73 @@ import attrs
 
 from zoo.bench.cells import End, Job
 from zoo.bench.executors import Executor
-from zoo.bench.grid_status import FIRST_PAUSE, CellState, CellStatus, GridStatus
+from zoo.bench.grid_status import MIN_POLL_SECONDS, CellState, CellStatus, GridStatus
 from zoo.errors import ZooError
 
-__all__ = ["ATTEMPTS", "GridCallback", "StoppedError", "fill"]
+__all__ = ["MAX_STARTS", "GridCallback", "StoppedError", "run_cells"]
 
-ATTEMPTS = 3
-"""Number of attempts per call at a cell whose worker is killed."""
+MAX_STARTS = 3
+"""Maximum starts of a cell per call; then the cell fails."""
 
-_MAX_PAUSE = 5.0  # seconds between checks of a cell that another process runs
+MAX_POLL_SECONDS = 5.0
+"""Longest time between checks of a cell locked by another process."""
+
+_STOP_SECONDS = 60  # maximum wait for checkpoints after Ctrl-C
 
 
 class StoppedError(ZooError):
-    """The grid was stopped by Ctrl-C; all runs have saved a checkpoint."""
+    """The grid was stopped by Ctrl-C; all runs in progress saved a checkpoint."""
 
     exit_status = 130
 
 
 class GridCallback(Interface):
-    """Callback of a grid."""
+    """Receives progress events of a grid."""
 
-    def begun(self, board: GridStatus) -> None:
-        """The grid starts or resumes."""
+    def started(self, grid_status: GridStatus) -> None:
+        """Called once, before the first cell starts."""
 
     def changed(self, status: CellStatus, event: str) -> None:
-        """The state of a cell changed; ``event`` is a short description."""
+        """Called when the state of a cell changes; ``event`` is a short description."""
 
     def ticked(self) -> None:
-        """Called periodically."""
+        """Called about twice per second while cells run or wait."""
 
 
 @attrs.define
-class _Execution:
-    """State of one execution of the grid."""
+class _GridRun:
+    """State of one call of :func:`run_cells`. Cells are referred to by their index in ``grid_status.cells``."""
 
-    board: GridStatus
+    grid_status: GridStatus
     executor: Executor
     callback: GridCallback
     environment: dict[str, str]
     time_limit: float | None
     queue: deque[int] = attrs.field(init=False)
     running: set[int] = attrs.field(init=False, factory=set)
-    begun_here: dict[int, int] = attrs.field(init=False, factory=dict)
+    starts: dict[int, int] = attrs.field(init=False, factory=dict)  # per cell, in this call
 
     def __attrs_post_init__(self) -> None:
-        self.queue = deque(i for i, s in enumerate(self.board.cells) if s.state is CellState.WAITING)
+        self.queue = deque(i for i, s in enumerate(self.grid_status.cells) if s.state is CellState.WAITING)
 
-    def start_due(self) -> None:
-        """Start the next due cells on the free slots."""
+    def launch(self) -> None:
+        """Start queued cells in all free slots."""
         jobs = []
-        for i in self.due(self.executor.slots - len(self.running)):
-            status = self.board.cells[i]
+        for i in self.pop_ready(self.executor.slots - len(self.running)):
+            status = self.grid_status.cells[i]
             failure = status.cell.failure
-            if status.cell.done:  # by another driver
+            if status.cell.done:  # finished by another process since the status was read
                 self.settle(i, End("done", "already"))
                 continue
             if failure is not None and failure.attempts > status.attempts:
                 self.settle(i, End("failed"))
                 continue
             if status.cell.busy:
-                self.postpone(i, CellState.ELSEWHERE)
+                self.requeue(i, CellState.ELSEWHERE)
                 continue
             status.attempts += 1
-            status.begun, status.state = time.monotonic(), CellState.RUNNING
-            self.begun_here[i] = self.begun_here.get(i, 0) + 1
+            status.started, status.state = time.monotonic(), CellState.RUNNING
+            self.starts[i] = self.starts.get(i, 0) + 1
             self.running.add(i)
             cell = status.cell
             jobs.append(
@@ -85,7 +88,7 @@ class _Execution:
                         cell.settings,
                         str(cell.folder.resolve()),
                         attempt=status.attempts,
-                        restart=status.restart,
+                        from_scratch=status.from_scratch,
                         environment=self.environment,
                         seconds=self.time_limit,
                     ),
@@ -95,27 +98,28 @@ class _Execution:
         if jobs:
             self.executor.start(jobs)
 
-    def due(self, count: int) -> Iterator[int]:
+    def pop_ready(self, count: int) -> Iterator[int]:
+        """Remove and yield up to ``count`` queued cells that may start now."""
         now, waiting = time.monotonic(), len(self.queue)
         for _ in range(waiting):
             if count <= 0:
                 return
             i = self.queue.popleft()
-            if self.board.cells[i].not_before <= now:
+            if self.grid_status.cells[i].not_before <= now:
                 count -= 1
                 yield i
             else:
                 self.queue.append(i)
 
     def settle(self, i: int, end: End) -> None:
-        """Update a cell after the end of an attempt."""
-        status = self.board.cells[i]
+        """Update the cell after an attempt ends."""
+        status = self.grid_status.cells[i]
         cell = status.cell
         self.running.discard(i)
-        if cell.done:  # whatever the worker reported
+        if cell.done:  # the folder decides, whatever the worker reported
             status.state = CellState.DONE
-            if end.kind == "done" and end.reason != "already" and status.begun:
-                status.seconds = time.monotonic() - status.begun
+            if end.kind == "done" and end.reason != "already" and status.started:
+                status.seconds = time.monotonic() - status.started
             self.callback.changed(status, "done")
         elif end.kind == "failed" and (failure := cell.failure) is not None:
             status.state = CellState.DIVERGED if failure.kind == "diverged" else CellState.FAILED
@@ -123,57 +127,60 @@ class _Execution:
             self.callback.changed(status, failure.reason if failure.kind == "diverged" else f"failed: {failure.reason}")
         elif end.kind == "busy":
             status.attempts -= 1
-            self.begun_here[i] -= 1
-            self.postpone(i, CellState.ELSEWHERE)
+            self.starts[i] -= 1
+            self.requeue(i, CellState.ELSEWHERE)
         elif end.kind == "timeout":
-            self.fail(i, "timeout", end.reason)
+            self.mark_failed(i, "timeout", end.reason)
         elif end.kind in ("disk", "stopped"):
             status.state, status.reason = CellState.OPEN, end.reason
             self.callback.changed(status, "stopped" if end.kind == "stopped" else f"not finished: {end.reason}")
-        elif self.begun_here[i] < ATTEMPTS:
-            status.restart = False
+        elif self.starts[i] < MAX_STARTS:
+            status.from_scratch = False
             self.callback.changed(status, f"{end.reason or end.kind}; resumes from its checkpoint")
-            self.postpone(i, CellState.WAITING, 0.0)
+            self.requeue(i, CellState.WAITING, 0.0)
         else:
-            self.fail(i, "killed", f"{end.reason or end.kind}, {self.begun_here[i]} times in a row")
+            self.mark_failed(i, "killed", f"{end.reason or end.kind}, {self.starts[i]} times in a row")
 
-    def postpone(self, i: int, state: CellState, pause: float | None = None) -> None:
-        status = self.board.cells[i]
-        if state is CellState.ELSEWHERE and status.pause == FIRST_PAUSE:
-            self.callback.changed(status, "run by another process")
-        status.not_before = time.monotonic() + (status.pause if pause is None else pause)
-        status.pause = min(_MAX_PAUSE, status.pause * 1.5)
+    def requeue(self, i: int, state: CellState, pause: float | None = None) -> None:
+        """Queue the cell again after ``pause`` seconds; by default after its poll interval, which then grows."""
+        status = self.grid_status.cells[i]
+        if state is CellState.ELSEWHERE and status.poll_seconds == MIN_POLL_SECONDS:
+            self.callback.changed(status, "running in another process")
+        status.not_before = time.monotonic() + (status.poll_seconds if pause is None else pause)
+        status.poll_seconds = min(MAX_POLL_SECONDS, status.poll_seconds * 1.5)
         status.state = state
         self.queue.append(i)
 
-    def fail(self, i: int, kind: str, reason: str) -> None:
-        status = self.board.cells[i]
+    def mark_failed(self, i: int, kind: str, reason: str) -> None:
+        """Write ``failed.json`` on behalf of a worker that no longer exists."""
+        status = self.grid_status.cells[i]
         status.state, status.reason = CellState.FAILED, reason
         try:
             if not status.cell.fail(kind, reason, status.attempts):
-                self.postpone(i, CellState.ELSEWHERE)  # another process has started it
+                self.requeue(i, CellState.ELSEWHERE)  # another process has started the cell in the meantime
                 return
         except ZooError as error:
-            status.state, status.reason = CellState.OPEN, f"{reason}; and {error}"
+            status.state, status.reason = CellState.OPEN, f"{reason}; {error}"
         if status.cell.done:
             status.state = CellState.DONE
         self.callback.changed(status, "done" if status.state is CellState.DONE else f"failed: {status.reason}")
 
     def run(self) -> None:
+        """Run until no cell is queued or running."""
         while self.queue or self.running:
-            self.start_due()
-            pause = min((self.board.cells[i].not_before for i in self.queue), default=0.0) - time.monotonic()
+            self.launch()
+            pause = min((self.grid_status.cells[i].not_before for i in self.queue), default=0.0) - time.monotonic()
             free = self.executor.slots > len(self.running)
             for i, end in self.executor.wait(min(0.5, max(0.01, pause)) if free and self.queue else 0.5):
                 self.settle(i, end)
             self.callback.ticked()
 
     def stop(self) -> None:
-        """Stop all runs with a checkpoint; a second Ctrl-C does not wait for them."""
+        """Stop all runs and wait for their checkpoints; a second Ctrl-C ends the wait."""
         self.queue.clear()
         with contextlib.suppress(KeyboardInterrupt):
             self.executor.stop()
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + _STOP_SECONDS
             while self.running and time.monotonic() < deadline:
                 for i, end in self.executor.wait(0.5):
                     self.settle(i, End("stopped") if end.kind in ("busy", "killed", "timeout") else end)
@@ -181,36 +188,36 @@ class _Execution:
                 self.callback.ticked()
 
 
-def fill(
-    board: GridStatus,
+def run_cells(
+    grid_status: GridStatus,
     executor: Executor,
     callback: GridCallback,
     *,
     environment: dict[str, str] | None = None,
     time_limit: float | None = None,
 ) -> None:
-    """Run all waiting cells.
+    """Run every waiting cell until it has a result, has failed or has stopped; updates ``grid_status`` in place.
 
     Args:
-        status: The grid; updated in place.
-        executor: Executor of the jobs; closed at the end.
-        callback: Callback of the grid.
-        environment: Environment variables of the jobs.
+        grid_status: State of the grid.
+        executor: Runs the jobs; closed at the end.
+        callback: Receives progress events.
+        environment: Environment variables of all jobs.
         time_limit: Time limit per attempt, in seconds.
 
     Raises:
-        StoppedError: After Ctrl-C, once all runs have saved a checkpoint.
+        StoppedError: After Ctrl-C, once all runs in progress have saved a checkpoint.
     """
-    board.slots, board.begun = executor.slots, time.monotonic()
-    execution = _Execution(board, executor, callback, environment or {}, time_limit)
-    callback.begun(board)
+    grid_status.slots = executor.slots
+    grid_run = _GridRun(grid_status, executor, callback, environment or {}, time_limit)
+    callback.started(grid_status)
     try:
-        execution.run()
+        grid_run.run()
     except KeyboardInterrupt:
-        execution.stop()
-        done = board.count(CellState.DONE, CellState.DIVERGED)
+        grid_run.stop()
+        done = grid_status.count(CellState.DONE, CellState.DIVERGED)
         raise StoppedError(
-            f"interrupted with {done} of {len(board.cells)} cells finished; repeat the command to resume them"
+            f"interrupted with {done} of {len(grid_status.cells)} cells done; rerun the command to resume"
         ) from None
     finally:
         executor.close()

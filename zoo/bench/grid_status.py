@@ -1,9 +1,8 @@
-"""Status of the grid: its cells, their folders and their states."""
+"""The cells of a grid, their folders and their current states."""
 
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from zoo.bench.cells import Cell
 from zoo.data.names import is_registered_name, stem
 from zoo.errors import UsageError, unknown_name
 
-__all__ = ["CellState", "CellStatus", "GridStatus", "make_cells", "read_status", "write_protocol"]
+__all__ = ["MIN_POLL_SECONDS", "CellState", "CellStatus", "GridStatus", "make_cells", "read_status", "write_protocol"]
 
-FIRST_PAUSE = 0.5
-"""Seconds until the first check of a cell that another process runs."""
+MIN_POLL_SECONDS = 0.5
+"""Time to the first check of a cell locked by another process; later checks are further apart."""
 
 
 class CellState(enum.Enum):
@@ -27,50 +26,68 @@ class CellState(enum.Enum):
     WAITING = "waiting"
     RUNNING = "running"
     ELSEWHERE = "elsewhere"
+    """Running in another process."""
     DONE = "done"
     DIVERGED = "diverged"
     FAILED = "failed"
     OPEN = "open"
+    """Stopped without a result or a failure; run by the next call."""
 
 
 @attrs.define
 class CellStatus:
-    """Status of a cell."""
+    """Current status of a cell.
+
+    Attributes:
+        cell: The cell.
+        state: Its state.
+        reason: Why it is failed, diverged or open, in one line.
+        attempts: Number of attempts, including those of earlier calls.
+        started: Time at which the last attempt started, by ``time.monotonic()``.
+        seconds: Duration of the successful attempt, if made in this call.
+        from_scratch: Whether the next attempt ignores the checkpoint.
+        not_before: Earliest time of the next attempt, by ``time.monotonic()``.
+        poll_seconds: Time to the next check if another process runs the cell.
+    """
 
     cell: Cell
     state: CellState = CellState.WAITING
     reason: str = ""
     attempts: int = 0
-    begun: float = 0.0
+    started: float = 0.0
     seconds: float | None = None
-    restart: bool = False
+    from_scratch: bool = False
     not_before: float = 0.0
-    pause: float = FIRST_PAUSE
+    poll_seconds: float = MIN_POLL_SECONDS
 
 
 @attrs.define
 class GridStatus:
-    """Status of the grid."""
+    """Current status of all cells of a grid.
+
+    Attributes:
+        cells: Status of each cell.
+        slots: Number of cells that can run at once.
+    """
 
     cells: list[CellStatus]
     slots: int = 1
-    begun: float = attrs.field(factory=time.monotonic)
 
     def count(self, *states: CellState) -> int:
-        """Number of cells in one of the states."""
+        """Count the cells in any of the given states."""
         return sum(status.state in states for status in self.cells)
 
     @property
     def complete(self) -> bool:
-        """Whether every cell is finished or has diverged."""
+        """Whether every cell is done or has diverged."""
         return self.count(CellState.DONE, CellState.DIVERGED) == len(self.cells)
 
 
 def make_cells(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "auto") -> list[Cell]:
-    """Cells of a grid, in the order of data set, seed and model.
+    """Build the cells of a grid, ordered by data set, seed and model, so that one seed of all models finishes first.
 
     Raises:
-        UsageError: If a model, data set or option is unknown, or two data sets would share a folder.
+        UsageError: If a model, data set, option or extractor is unknown, or two data sets would share a folder.
     """
     from zoo import options
     from zoo.registry import registry
@@ -78,10 +95,10 @@ def make_cells(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "au
     found = registry()
     models = list(found.models) if grid.models is None else list(grid.models)
     known = {name: options.get_options(found.model(name)) for name in (*models, *protocol.models)}
-    anywhere = {option for entry in found.models.values() for option in options.get_options(entry.value)}
+    all_options = {option for entry in found.models.values() for option in options.get_options(entry.value)}
     for option in protocol.options:
-        if option not in anywhere:
-            raise unknown_name("option", option, anywhere)
+        if option not in all_options:
+            raise unknown_name("option", option, all_options)
     extractor = protocol.evaluate.extractor
     if extractor not in ("auto", "none", *found.extractors):
         raise unknown_name("extractor", extractor, ("auto", "none", *found.extractors))
@@ -97,7 +114,9 @@ def make_cells(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "au
             raise unknown_name("data set", dataset, [*found.datasets, "folder:PATH", "hf:NAME"])
         name = stem(dataset)
         if name in folders.values():
-            raise UsageError(f"datasets: two would share the folder {out / name}; rename one of them")
+            raise UsageError(
+                f"datasets: two of them share the folder {out / name}; rename one of the folders of images"
+            )
         folders[dataset] = name
     machine = {"device": device}
     return [
@@ -115,19 +134,19 @@ def make_cells(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "au
 
 
 def write_protocol(out: Path, protocol: BenchProtocol) -> None:
-    """Write the protocol to the folder of a benchmark.
+    """Write the protocol to the folder of the benchmark, which from then on accepts no other protocol.
 
     Raises:
-        UsageError: If the folder has a different protocol or is not that of a benchmark.
+        UsageError: If the folder has another protocol, contains other files, or is not writable.
     """
     from zoo.files import write_atomically
 
     path = out / "protocol.toml"
-    # Another call may be creating the folder: these files are part of a benchmark, and the protocol precedes the cells.
+    # Another call may be creating the folder; it writes the protocol before any cell.
     ours = ("protocol.toml", ".protocol.", ".submitit")
     foreign = [p.name for p in out.iterdir() if not p.name.startswith(ours)] if out.is_dir() else []
     if foreign and not path.is_file():
-        raise UsageError(f"out: {out} is not empty and has no protocol.toml: it is not the folder of a benchmark")
+        raise UsageError(f"out: {out} is not empty and not a benchmark (no protocol.toml); choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / ".protocol.lock", timeout=60):
@@ -140,17 +159,17 @@ def write_protocol(out: Path, protocol: BenchProtocol) -> None:
 
 
 def read_status(cells: Sequence[Cell], *, retry_failed: bool = False) -> GridStatus:
-    """Read the status of cells from their folders; with ``retry_failed``, failed cells wait again."""
-    board = GridStatus([CellStatus(cell) for cell in cells])
-    for status in board.cells:
+    """Read the status of cells from their folders; with ``retry_failed``, failed and diverged cells are waiting."""
+    grid_status = GridStatus([CellStatus(cell) for cell in cells])
+    for status in grid_status.cells:
         failure = status.cell.failure
         if status.cell.done:
             status.state = CellState.DONE
         elif failure is not None:
             status.attempts = failure.attempts
             if retry_failed:
-                status.restart = failure.kind == "diverged"
+                status.from_scratch = failure.kind == "diverged"
             else:
                 status.state = CellState.DIVERGED if failure.kind == "diverged" else CellState.FAILED
                 status.reason = failure.reason
-    return board
+    return grid_status

@@ -1,4 +1,4 @@
-"""``zoo bench --rescore``: renews the scores of a benchmark's finished runs from their weights."""
+"""``zoo bench --rescore``: scores the finished runs of a benchmark again from their weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Rescored", "rescore_grid"]
 
 @attrs.frozen
 class Rescored:
-    """What became of one run.
+    """Outcome of scoring one run again.
 
-    Args:
-        folder: The run folder, relative to the benchmark's folder.
-        outcome: ``scored``, ``current`` (it had all scores of today's protocol) or ``failed``.
-        reason: Why it failed, in one line.
+    Attributes:
+        folder: The run folder, relative to the folder of the benchmark.
+        outcome: ``scored``, ``current`` (all scores of the current protocol were present) or ``failed``.
+        reason: Reason of a failure, in one line.
     """
 
     folder: str
@@ -36,7 +36,7 @@ class Rescored:
 
 
 def finished_runs(out: Path) -> list[Path]:
-    """The finished runs of a benchmark, ``OUT/DATASET/MODEL/seedK`` with a ``result.json``."""
+    """Find the finished runs of a benchmark: ``OUT/DATASET/MODEL/seedK`` with a ``result.json``."""
     return sorted(path.parent for path in out.glob("*/*/seed*/result.json"))
 
 
@@ -52,7 +52,8 @@ def rescore_grid(
 ) -> list[Rescored]:
     """Score the finished runs of a benchmark again from their weights; see `zoo.run.rescoring.rescore`.
 
-    Each run is replaced in one write, so an interruption loses at most the runs in progress; the same call continues.
+    Each result is replaced atomically, so that an interruption loses at most the runs in progress. Repeat the call to
+    resume.
 
     Args:
         out: The folder of the benchmark.
@@ -60,7 +61,7 @@ def rescore_grid(
         threads: Threads per process; by default the cores divided among the processes.
         device: ``auto``, ``cpu`` or ``cuda``.
         data_dir: Data root; by default that of the runs, or ``$ZOO_DATA``.
-        again: Whether to score runs that have all scores of today's protocol already.
+        again: Whether to score runs that already have all scores of the current protocol.
         report: Called with the outcome of each run.
 
     Returns:
@@ -72,7 +73,7 @@ def rescore_grid(
     out = Path(out)
     folders = finished_runs(out)
     if not folders:
-        raise UsageError(f"out: {out} holds no finished run of zoo bench, OUT/DATASET/MODEL/seedK/result.json")
+        raise UsageError(f"out: {out} contains no finished run of zoo bench (OUT/DATASET/MODEL/seedK/result.json)")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = min(jobs or cores, len(folders))
     threads = threads or max(1, cores // jobs)
@@ -125,12 +126,12 @@ def _rescore(folder: str, device: str, data_dir: str | None, again: bool) -> tup
 
 
 def _load_once(settings: RunSettings) -> Dataset:
-    """Load a data set once per process."""
+    """Load a data set, or return it if the last call loaded the same one."""
     given = (settings.dataset, settings.data_dir, settings.image_size, settings.crop, settings.channels)
     if given not in _LOADED:
         from zoo.run.train import load_data
 
-        _LOADED.clear()  # one at a time: runs of one data set follow each other
+        _LOADED.clear()  # keep one only: runs are ordered by data set
         _LOADED[given] = load_data(settings)
     return _LOADED[given]
 

@@ -1,7 +1,7 @@
-"""Worker process: runs one job and writes its run folder.
+"""The worker process: trains and scores one cell.
 
-The result of :func:`run_job` depends only on the job and the content of the folder. All errors are returned as
-:class:`~zoo.bench.cells.End`. A kill or a crash leaves the folder valid.
+:func:`run_job` depends only on the job and on the content of its folder. It returns every error as an
+:class:`~zoo.bench.cells.End`. After a kill or a crash, the folder is still valid and the run can be resumed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from zoo.files import open_atomic
 
 __all__ = ["main", "run_job"]
 
-_PROGRESS_SECONDS = 0.5
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_PROGRESS_SECONDS = 0.5  # between writes of the progress file
+_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def run_job(job: Job) -> End:
-    """Train and score a cell, resuming an earlier attempt; never raises.
+    """Train and score one cell, resuming from its last checkpoint; never raises.
 
     Redirects standard output and error of the process to ``log.txt``.
     """
@@ -44,13 +44,13 @@ def run_job(job: Job) -> End:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
         lock.acquire(timeout=0)
-        if (folder / RESULT).is_file():  # finished by a worker of another driver
+        if (folder / RESULT).is_file():  # finished by the worker of another driver
             (folder / FAILED).unlink(missing_ok=True)
             return End("done", "already")
         _open_log(folder / LOG)
         return _attempt(job, folder)
     except Timeout:
-        return End("busy", "another process runs this cell")
+        return End("busy", "running in another process")
     except OSError as error:
         return End("disk", f"cannot write to {folder}: {error.strerror or error}")
     except KeyboardInterrupt:
@@ -77,10 +77,10 @@ def _attempt(job: Job, folder: Path) -> End:
         from zoo.run.train import train
 
         torch.set_num_threads(job.threads)
-        if job.restart:
-            _delete_state(folder)
-        with _progress(folder) as callback:
-            train(out=folder, resume=True, callbacks=[callback], **dict(job.settings))
+        if job.from_scratch:
+            _delete_training_state(folder)
+        with _report_progress(folder) as report:
+            train(out=folder, resume=True, callbacks=[report], **dict(job.settings))
         (folder / FAILED).unlink(missing_ok=True)
         _log("done")
         return End("done")
@@ -90,44 +90,44 @@ def _attempt(job: Job, folder: Path) -> End:
             return End("killed", f"killed by {error.signal.name}")
         return End("stopped")
     except BaseException as error:  # a plugin may raise anything, SystemExit included
-        return _fail(job, folder, error)
+        return _record_error(job, folder, error)
 
 
-def _fail(job: Job, folder: Path, error: BaseException) -> End:
-    kind, reason = "error", _one_line(error)
+def _record_error(job: Job, folder: Path, error: BaseException) -> End:
+    kind, reason = "error", _format_error(error)
     with contextlib.suppress(OSError):
         if not isinstance(error, ZooError):
             traceback.print_exception(error)
         _log(f"failed: {reason}")
-    if _is_disk(error):
-        # Not a failure of the cell: it stays open, and the next call resumes it.
+    if _is_disk_error(error):
+        # Not a failure of the model: no failed.json is written, and the next call resumes the cell.
         return End("disk", reason)
     if isinstance(error, ZooError) and reason.startswith("diverged"):
         kind = "diverged"
     try:
         write_failure(folder, job.settings, kind, reason, job.attempt)
     except ZooError as unwritten:
-        return End("disk", f"{reason}; and {unwritten}")
+        return End("disk", f"{reason}; {unwritten}")
     return End("failed", reason)
 
 
-def _one_line(error: BaseException) -> str:
+def _format_error(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, ZooError):
         return text
     return f"{type(error).__name__}: {text or '(no message)'}"
 
 
-def _is_disk(error: BaseException | None) -> bool:
+def _is_disk_error(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _DISK:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
-def _delete_state(folder: Path) -> None:
-    # From its checkpoint, a diverged run would diverge again.
+def _delete_training_state(folder: Path) -> None:
+    # A diverged run would diverge again if resumed from its checkpoint; on a CPU, runs are deterministic.
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     for name in ("config.toml", "metrics.jsonl", "model.safetensors"):
         (folder / name).unlink(missing_ok=True)
@@ -138,38 +138,38 @@ def _log(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _progress(folder: Path) -> Iterator[_ProgressCallback]:
-    callback = _ProgressCallback(folder)
+def _report_progress(folder: Path) -> Iterator[_ProgressCallback]:
+    report = _ProgressCallback(folder)
     try:
-        yield callback
+        yield report
     finally:
-        callback.path.unlink(missing_ok=True)
+        report.path.unlink(missing_ok=True)
 
 
 class _ProgressCallback(Callback):
-    """Writes the log of a cell, and its progress for ``zoo bench``."""
+    """Writes the log of a cell and its progress file."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / PROGRESS
-        self._total, self._last, self._parent = 1, 0.0, os.getppid()
+        self._total, self._last_write, self._parent = 1, 0.0, os.getppid()
         self._write(0, "loading")
 
     def started(self, settings: Mapping[str, Any], folder: Path, total_images: int, images_seen: int) -> None:
         self._total = total_images
-        verb = f"resumes at {images_seen:,} of" if images_seen else "trains on"
-        what = f"{total_images:,} images of {settings['dataset']}, seed {settings['seed']}"
-        print(f"{settings['model']} {verb} {what}", flush=True)
+        action = f"resumed at {images_seen:,} of" if images_seen else "started training on"
+        budget = f"{total_images:,} images of {settings['dataset']}, seed {settings['seed']}"
+        print(f"{settings['model']}: {action} {budget}", flush=True)
         self._write(images_seen, "training")
 
     def progressed(self, images_seen: int, epoch: float) -> None:
         if os.getppid() != self._parent:
-            # The parent is dead, and another driver may soon start this cell.
+            # The parent is dead, so another driver may start this cell soon.
             os.kill(os.getpid(), signal.SIGKILL)
         now = time.monotonic()
         if images_seen >= self._total:
             self._write(images_seen, "scoring")
-        elif now - self._last >= _PROGRESS_SECONDS:
-            self._last = now
+        elif now - self._last_write >= _PROGRESS_SECONDS:
+            self._last_write = now
             self._write(images_seen, "training")
 
     def note(self, text: str) -> None:
@@ -186,12 +186,12 @@ class _ProgressCallback(Callback):
 
 
 def main() -> None:
-    """``python -m zoo.bench.worker``: reads the job from standard input and writes its end to standard output."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the parent may have ignored the signal
+    """``python -m zoo.bench.worker``: reads a job from standard input and writes its end to standard output."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # SIGINT may be ignored by inheritance
     job = Job.from_json(sys.stdin.readline())
-    with os.fdopen(os.dup(1), "w") as answer:
+    with os.fdopen(os.dup(1), "w") as output:
         end = run_job(job)
-        answer.write(json.dumps({"kind": end.kind, "reason": end.reason}))
+        output.write(json.dumps({"kind": end.kind, "reason": end.reason}))
 
 
 if __name__ == "__main__":

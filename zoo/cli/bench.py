@@ -72,7 +72,7 @@ def bench(
     """
     from zoo.bench.bench_protocol import BenchProtocol
     from zoo.bench.executors import Resources
-    from zoo.bench.run_grid import run_grid, stored, with_grid
+    from zoo.bench.run_grid import read_protocol, run_grid, with_grid
 
     if rescore:
         others = (executor != "local", slurm, retry_failed, file, models, datasets, seeds is not None, time_limit)
@@ -84,15 +84,15 @@ def bench(
     if slurm and executor != "submitit":
         raise UsageError("slurm: requires --executor submitit")
     resources = Resources(jobs, threads, device, gpu_fraction, dict(_pair(text) for text in slurm))
-    protocol = BenchProtocol.from_file(file) if file else stored(out) or BenchProtocol()
+    protocol = BenchProtocol.from_file(file) if file else read_protocol(out) or BenchProtocol()
     protocol = with_grid(protocol, _names("models", models), _names("datasets", datasets), seeds)
     if dry_run:
         _print_plan(out, protocol, retry_failed)
         return
-    from zoo.bench.display import make_display
+    from zoo.bench.display import create_display
 
-    with make_display() as callback:
-        board = run_grid(
+    with create_display() as callback:
+        grid_status = run_grid(
             out,
             protocol,
             executor=executor,
@@ -102,7 +102,7 @@ def bench(
             retry_failed=retry_failed,
             callback=callback,
         )
-    _report(board, out)
+    _report(grid_status, out)
 
 
 def _rescore(
@@ -129,33 +129,33 @@ def _print_plan(out: Path, protocol: object, retry_failed: bool) -> None:
     from rich.console import Console
 
     from zoo.bench.bench_protocol import BenchProtocol
-    from zoo.bench.display import grid_table, summary
+    from zoo.bench.display import render_grid, summary
     from zoo.bench.run_grid import plan
 
     assert isinstance(protocol, BenchProtocol)
-    board = plan(out, protocol, retry_failed=retry_failed)
+    grid_status = plan(out, protocol, retry_failed=retry_failed)
     console = Console(highlight=False)
-    console.print(grid_table(board))
-    console.print(f"protocol {protocol.label}; {summary(board)}", markup=False, soft_wrap=True)
+    console.print(render_grid(grid_status))
+    console.print(f"protocol {protocol.label}; {summary(grid_status)}", markup=False, soft_wrap=True)
 
 
-def _report(board: object, out: Path) -> None:
+def _report(grid_status: object, out: Path) -> None:
     from zoo.bench.display import summary
     from zoo.bench.grid_status import CellState, GridStatus
 
-    assert isinstance(board, GridStatus)
-    click.echo(summary(board))
-    failed = [s.cell.name for s in board.cells if s.state is CellState.FAILED]
-    unfinished = [s for s in board.cells if s.state is CellState.OPEN]
+    assert isinstance(grid_status, GridStatus)
+    click.echo(summary(grid_status))
+    failed = [s.cell.name for s in grid_status.cells if s.state is CellState.FAILED]
+    unfinished = [s for s in grid_status.cells if s.state is CellState.OPEN]
     if failed:
         shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
         raise ZooError(
-            f"{len(failed)} of {len(board.cells)} cells failed: {shown}; see failed.json and log.txt in their folders "
-            f"under {out}; --retry-failed runs them again"
+            f"{len(failed)} of {len(grid_status.cells)} cells failed: {shown}; see failed.json and log.txt in their "
+            f"folders under {out}; --retry-failed runs them again"
         )
     if unfinished:
         raise ZooError(
-            f"{len(unfinished)} of {len(board.cells)} cells are not finished; {unfinished[0].cell.name}: "
+            f"{len(unfinished)} of {len(grid_status.cells)} cells are not finished; {unfinished[0].cell.name}: "
             f"{unfinished[0].reason}; repeat the command to continue"
         )
 

@@ -130,7 +130,7 @@ class LocalExecutor:
         if isinstance(output, dict):
             return number, End(**output)
         if running.timed_out:
-            return number, End("timeout", f"still running after {running.job.seconds:g} s, its time limit")
+            return number, End("timeout", f"exceeded the time limit of {running.job.seconds:g} s")
         if os.WIFSIGNALED(status):
             return number, End("killed", f"killed by {signal.Signals(os.WTERMSIG(status)).name}")
         code = os.waitstatus_to_exitcode(status)

@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster. All machines must have access to the folder of the benchmark."""
+"""Jobs on a Ray cluster, whose machines share the folder of the benchmark."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _DEFAULT_SLOTS = 10_000  # Ray queues the jobs
 
 
 class RayExecutor:
-    """Runs each job as a Ray task with a separate process; the loss of a machine affects only its jobs.
+    """Runs each job as a Ray task in a process of its own; jobs on a lost machine end as ``killed``.
 
-    Joins the cluster of ``RAY_ADDRESS`` or of this machine, or starts one on this machine.
+    Connects to the cluster of ``RAY_ADDRESS`` or of this machine; if there is none, starts one on this machine.
 
     Args:
         resources: Resources for the jobs.
 
     Raises:
         UsageError: If ray is not installed.
-        ZooError: If the cluster cannot be reached.
+        ZooError: If the cluster is not reachable.
     """
 
     def __init__(self, resources: Resources) -> None:
@@ -38,11 +38,11 @@ class RayExecutor:
         except ImportError:
             raise UsageError("executor: ray is not installed; pip install 'latent-zoo[ray]'") from None
         self._ray: Any = ray
-        self._ours = not self._ray.is_initialized()
-        if self._ours:
+        self._owns_connection = not self._ray.is_initialized()
+        if self._owns_connection:
             try:
                 self._ray.init(log_to_driver=False, logging_level="error")
-            except Exception as error:  # Ray's exceptions have no common base class
+            except Exception as error:  # Ray's errors have no common base class
                 raise ZooError(f"ray: {' '.join(str(error).split())}") from None
         self.slots = resources.jobs or _DEFAULT_SLOTS
         self.threads = resources.threads or 1
@@ -52,13 +52,13 @@ class RayExecutor:
         self._task = self._ray.remote(run_in_subprocess).options(
             num_cpus=self.threads,
             num_gpus=resources.gpu_fraction if on_gpu else 0,
-            max_retries=0,  # the grid restarts jobs from their checkpoints
+            max_retries=0,  # the grid restarts lost jobs from their checkpoints
         )
         self._running: dict[Any, int] = {}
         self._stopping = False
 
     def start(self, jobs: Sequence[tuple[int, Job]]) -> None:
-        """Start numbered jobs."""
+        """Start numbered jobs, at most as many as there are free slots."""
         for number, job in jobs:
             self._running[self._task.remote(attrs.evolve(job, threads=self.threads).to_json())] = number
 
@@ -68,9 +68,9 @@ class RayExecutor:
             time.sleep(seconds)
             return []
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
-        return [(self._running.pop(task), self._end(task)) for task in ready]
+        return [(self._running.pop(task), self._parse_end(task)) for task in ready]
 
-    def _end(self, task: Any) -> End:
+    def _parse_end(self, task: Any) -> End:
         try:
             kind, reason = self._ray.get(task)
             return End(kind, reason)
@@ -89,9 +89,9 @@ class RayExecutor:
             self._ray.cancel(task, force=False)
 
     def close(self) -> None:
-        """Kill all jobs that still run."""
+        """Kill all jobs that still run, and leave the cluster."""
         for task in self._running:
             self._ray.cancel(task, force=True)
         self._running.clear()
-        if self._ours and "RAY_ADDRESS" not in os.environ:
+        if self._owns_connection and "RAY_ADDRESS" not in os.environ:
             self._ray.shutdown()
