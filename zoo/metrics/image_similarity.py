@@ -45,8 +45,7 @@ def structural_similarity(images: Tensor, others: Tensor) -> Tensor:
     """Structural similarity of each pair of images, at most 1.
 
     Local statistics are taken under a Gaussian window of 11×11 pixels, σ = 1.5. Images are reflected at their borders,
-    and the similarity is averaged over all pixels and channels. torchmetrics does the same since 1.9; before, it left
-    out a border of 5 pixels, and 8×8 images had no value.
+    and the similarity is averaged over all pixels and channels. torchmetrics 1.9 does the same.
 
     References:
         Wang, Bovik, Sheikh, Simoncelli, *Image quality assessment: from error visibility to structural similarity*,
