@@ -1,4 +1,4 @@
-"""Where a step's time goes: FLOPs, share of the machine's peak, operations, memory. A part of benchmarks/speed.py."""
+"""Cost of a step: FLOPs, share of the machine's peak, operations, memory. Part of benchmarks/speed.py."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""What evaluation costs, and what its numbers cannot tell apart: speed, the floor against N, the bias of few images.
+"""Cost and resolution of the evaluation: speed, floor by number of images, bias of few images.
 
-    python benchmarks/evaluation.py --data-dir DIR                  # DIR/MNIST/raw/*.gz; all parts, some minutes
+    python benchmarks/evaluation.py --data-dir DIR                  # DIR/MNIST/raw/*.gz; all parts, a few minutes
     python benchmarks/evaluation.py --data-dir DIR --part frechet --part scoring
 
 Parts: ``frechet`` times the Fréchet term at d = 2048 against one eigvalsh and two matrix products of that size;
 ``scoring`` times the scores of 10,000 MNIST images with cached references; ``floor`` is the FD of training images to
-the test split for N from 1,000 to 10,000; ``bias`` is what too few images add to an FD that is known; ``devices``
-compares the scores of a CPU and a GPU, where there is one. Prints tables, and writes what was found, part by part, to
-benchmarks/records/evaluation.json.
+the test split for N from 1,000 to 10,000; ``bias`` measures the bias of a known FD for few images; ``devices``
+compares the scores of a CPU and a GPU, if there is one. Prints tables and writes benchmarks/records/evaluation.json.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Everything that only a GPU can show, in one command, each part in a time that it is given.
+"""All benchmarks and tests that need a GPU, each with a time limit.
 
-    python benchmarks/gpu.py --data-dir DIR --out OUT                     all of it, about half an hour on one H200
+    python benchmarks/gpu.py --data-dir DIR --out OUT                     all parts, about half an hour on one H200
     python benchmarks/gpu.py --data-dir DIR --out OUT --part speed        one part
-    python benchmarks/gpu.py --small --out OUT                            a rehearsal on the CPU, in minutes
+    python benchmarks/gpu.py --small --out OUT                            a short version on a CPU, in minutes
 
-Parts, in the order of their worth:
+Parts, the most important first:
 
 - ``equality``: the tests of CUDA graphs: every registered model, captured, against the eager step over 20 steps.
 - ``speed``: benchmarks/speed.py, whose record goes to OUT/speed-cuda.json.
-- ``leaderboard``: every bundled model, five seeds, twenty epochs of MNIST (protocols/mnist-gpu.toml), and the forms
-  made of it; the target is ten minutes on one H200, evaluation included.
-- ``sharing``: how many runs one card should hold: a small grid at one, two, four, eight and sixteen.
-- ``devices``: the scores of a CPU and of the GPU, compared.
+- ``leaderboard``: every bundled model, five seeds, twenty epochs of MNIST (protocols/mnist-gpu.toml), and the
+  formats generated from it; the target is ten minutes on one H200, evaluation included.
+- ``sharing``: throughput of a small grid with one, two, four, eight and sixteen runs per GPU.
+- ``devices``: comparison of the scores of a CPU and the GPU.
 - ``reproduce``: benchmarks/reproduce.py as far as the time goes; what is not finished is resumed by the next call.
 
 Each part leaves OUT/PART.log; OUT/summary.json says what ran, how long, and how it ended. What is cut off by its time

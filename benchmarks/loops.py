@@ -1,7 +1,7 @@
-"""Training loops as one writes them by hand in PyTorch: what the engine's speed and its mathematics are held against.
+"""Hand-written training loops in PyTorch, to compare with the engine in speed and results.
 
-The same networks and losses as the zoo's models, the data set resident as uint8, fused Adams, ``.backward(inputs=…)``
-for each player. Nothing is counted, checked, saved or shown: that is what they may be faster by.
+Networks and losses are those of the models; the data set is resident as uint8, the optimizer is fused Adam, and
+each player has one ``.backward(inputs=…)``. The loops do not count, check, save or print anything.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""pythae's VAE, AAE and VAE-GAN, and their games as the zoo's engine plays them.
+"""VAE, AAE and VAE-GAN of pythae, and the same losses on the engine of zoo.
 
-pythae (Chadebec, Vincent & Allassonnière, 2022, arXiv:2206.08309) trains these models too. Here the zoo's engine plays
-its losses on networks of its default sizes (784-512-16-512-784, a critic of 256 units): both do the same mathematics,
-which is checked, weights against weights. What it computes is not always what the papers say:
+pythae (Chadebec, Vincent & Allassonnière, 2022, arXiv:2206.08309) trains these models too. Here the engine computes
+its losses on networks of its default sizes (784-512-16-512-784, a critic of 256 units), and the weights of both are
+compared. Its losses are not always those of the papers:
 
-- VAE: the ELBO with Bernoulli pixels, as the zoo's.
-- AAE: one move for all where the paper has three phases in turn, and no noise on what the critic sees.
+- VAE: the ELBO with Bernoulli pixels, as in zoo.
+- AAE: one update of all networks instead of the paper's three phases, and no noise on the critic's inputs.
 - VAE-GAN (version 0.1.2): the critic is never shown a reconstruction. Its three losses go backward one after another
   into gradients that are cleared one network at a time, so the encoder minimizes the decoder's share of the
   reconstruction error too, and the decoder, whose own weight of the critic's loss is −λ, gets +1 of it from the
-  critic's pass: with λ = ½ it *helps* the critic. Two networks are held by margins that the host decides.
+  critic's pass: with λ = ½ it *helps* the critic. Margins evaluated on the host skip updates of two networks.
 
-``pip install 'latent-zoo[speed]'`` brings it; :func:`available` says whether it is there.
+``pip install 'latent-zoo[speed]'`` installs it; see :func:`available`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from zoo.registry import registry
 SHARE = 0.5
 """Its λ, ``adversarial_loss_scale``, as it comes."""
 NEVER = 1e9
-"""A margin that no loss leaves: nobody is held, so that the work of a step does not hang on the loss."""
+"""A margin that no loss exceeds: no update is skipped, so that the work of a step does not depend on the loss."""
 
 
 def available() -> bool:
@@ -172,9 +172,9 @@ def trainer(name: str, net: zoo.Networks, model: Any, images: Tensor, batch: int
             self.layers = nn.ModuleList()
 
         def forward(self, x: Tensor, output_layer_levels: list[int] | None = None) -> Any:
-            verdict = self.inner(x)
+            output = self.inner(x)
             # Its cross-entropy takes probabilities, where the zoo's takes logits.
-            return ModelOutput(embedding=verdict.logits.sigmoid(), embedding_layer_1=verdict.features)
+            return ModelOutput(embedding=output.logits.sigmoid(), embedding_layer_1=output.features)
 
     shape = tuple(images.shape[1:])
     floats = images.float() / 127.5 - 1 if name != "vae" else images.float() / 255

@@ -1,10 +1,10 @@
-"""Does a model work with this seed, and the next? Trains models over seeds and option values; prints a table.
+"""Train models with several seeds and option values, and print a table of scores and failures.
 
     python benchmarks/seeds.py vaegan --seeds 10
     python benchmarks/seeds.py vaegan --dataset mnist --epochs 5 --set gamma=0.01,0.1 --set norm=batch,none
 
-A run *diverged* when a term was not finite, and *collapsed* when a class of the data set has less than 3 % of the
-samples (only where the extractor knows the classes). Each run has one thread; as many run at once as there are cores.
+A run has *diverged* if a term is not finite, and *collapsed* if a class of the data set has less than 3 % of the
+samples (only if the extractor knows the classes). Each run has one thread; as many run concurrently as there are cores.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, **result}
 
 
-def verdict(result: dict[str, Any]) -> str:
+def outcome(result: dict[str, Any]) -> str:
     """``ok``, ``collapsed`` or ``diverged``."""
     if "error" in result:
         return "diverged"
@@ -107,7 +107,7 @@ def main() -> None:
         for cell, result in zip(cells, pool.imap(one, jobs, chunksize=1), strict=True):
             results.append(result)
             shown = result.get("error") or {k: round(v, 4) for k, v in result["scores"].items() if v is not None}
-            print(cell, verdict(result), round(result.get("seconds", 0)), shown, flush=True)
+            print(cell, outcome(result), round(result.get("seconds", 0)), shown, flush=True)
 
     table = []
     for label in dict.fromkeys(cell[0] for cell in cells):
@@ -116,7 +116,7 @@ def main() -> None:
         before = [r for c, r in mine if c[2]]
         scored = [r for r in trained if "error" not in r]
         row: dict[str, Any] = {"variant": label, "runs": len(trained)}
-        row |= {word: sum(verdict(r) == word for r in trained) for word in ("ok", "collapsed", "diverged")}
+        row |= {word: sum(outcome(r) == word for r in trained) for word in ("ok", "collapsed", "diverged")}
         if scored:
             name = next(iter(scored[0]["scores"]))
             distances = [r["scores"][name] for r in scored]

@@ -1,10 +1,10 @@
-"""What do the scores answer to? Spoils real MNIST images in five ways, at five strengths each, and scores them.
+"""Sensitivity of the scores: real MNIST images with five artifacts at five strengths each.
 
     python benchmarks/sensitivity.py --data-dir DIR      # DIR/MNIST/raw/*.gz
 
-Half of the test split stands in for generated images, the other half is what they are judged by; training images are
-all 60,000. Writes a table, docs/images/sensitivity.png and benchmarks/records/sensitivity.json, and fails where a score
-does not move the way that it must.
+Half of the test split stands in for generated images, the other half is the reference; training images are
+all 60,000. Writes a table, docs/images/sensitivity.png and benchmarks/records/sensitivity.json, and fails if a score
+does not change in the expected direction.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast is the engine, against what, and what holds it back? Ratios measured in pairs within one run.
+"""Speed of the engine relative to hand-written loops and pythae; ratios are measured in pairs within one process.
 
     python benchmarks/speed.py                            all parts, on this machine's CPU
     python benchmarks/speed.py --part loops --part peers  some of them
@@ -6,11 +6,11 @@
 
 Parts:
 
-- ``loops``: the engine against loops written by hand (benchmarks/loops.py). Same networks, losses, batches and noise;
-  after the same steps both must have the same weights, to the bit on a CPU.
-- ``peers``: against pythae on the same MLPs and with its losses (benchmarks/peers.py), by the same proof.
-- ``ablation``: from a DataLoader to the fastest step, each beside how far it is from the eager one after 20 steps.
-- ``cost``: FLOPs an image, share of the machine's peak, operations a step, where the time goes, memory.
+- ``loops``: the engine and hand-written loops (benchmarks/loops.py) with equal networks, losses, batches and noise;
+  after the same steps both must have equal weights, to the bit on a CPU.
+- ``peers``: pythae, with equal MLPs and losses (benchmarks/peers.py) and the same comparison of weights.
+- ``ablation``: from a DataLoader to the fastest step, with the difference from the eager step after 20 steps.
+- ``cost``: FLOPs per image, share of the machine's peak, operations per step, time by kind, memory.
 - ``scaling``: images/s over width, batch, resolution and the size of the data set.
 - ``throughput``: sampling, reconstruction, scoring.
 - ``job``: where the seconds of a whole ``zoo run`` go.

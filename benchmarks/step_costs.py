@@ -1,13 +1,13 @@
-"""What a training step costs, by counts that no noise touches, held against the committed ones: no regression unseen.
+"""Exact costs of a training step (operations, FLOPs), compared with the committed record.
 
-    python benchmarks/step_costs.py              this tree beside benchmarks/records/step-costs.json
-    python benchmarks/step_costs.py --check      and status 1 where a count has changed
-    python benchmarks/step_costs.py --write      keep this tree's as the record: commit it with the change that moved it
+    python benchmarks/step_costs.py              print this tree's and benchmarks/records/step-costs.json
+    python benchmarks/step_costs.py --check      also exit with status 1 if a count has changed
+    python benchmarks/step_costs.py --write      write the record: commit it with the change
 
 For every registered model, on digits with its default networks: operations that reach torch's kernels and FLOPs in one
-step, and the bytes of its optimizers' state. They are functions of the code, so a change is one of the code, or of
-torch, which the record names. Beside them, for the models that benchmarks/loops.py has by hand, the paired ratio of the
-engine's pace to the loop's: measured, so printed beside the last and not checked; below 0.9 it is marked.
+step, and the bytes of its optimizers' state. They depend only on the code and on the
+version of torch, which the record has. For the models of benchmarks/loops.py it also has the measured ratio of the
+engine's speed to that of the loop, which is printed but not checked; ratios below 0.9 are marked.
 """
 
 from __future__ import annotations

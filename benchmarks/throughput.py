@@ -1,11 +1,10 @@
-"""How many runs an hour does ``zoo bench`` finish? A grid of short runs, on all cores against one worker of one thread.
+"""Throughput of ``zoo bench`` in runs per hour: short runs on all cores, compared with one worker of one thread.
 
     python benchmarks/throughput.py                    the table
-    python benchmarks/throughput.py --record FILE      and a JSON record
+    python benchmarks/throughput.py --record FILE      also write a JSON record
 
-Beside it, in the same benchmark, what the machine allows: a bare loop that trains the same runs with ``zoo.train`` in
-processes of :mod:`multiprocessing`, one and then as many as there are cores. All walls count from the first call to the
-last result, start-up included. It needs a machine with nothing else to do.
+For comparison, a loop trains the same runs with ``zoo.train`` in processes of :mod:`multiprocessing`, one and then as
+many as there are cores. Times are from the first call to the last result, start-up included. Needs an idle machine.
 """
 
 from __future__ import annotations

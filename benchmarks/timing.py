@@ -1,4 +1,4 @@
-"""What the benchmarks of speed share: engines on equal networks, and blocks of steps timed in turn."""
+"""Shared by the speed benchmarks: engines with equal networks, and alternating timed blocks of steps."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Do the games learn a distribution, and its inverse? 25 Gaussians in the plane, as in Dumoulin et al., 2017.
+"""25 Gaussians in the plane, as in Dumoulin et al., 2017: mode coverage and reconstruction of the models.
 
     python benchmarks/toy25.py                                  the table
     python benchmarks/toy25.py --models gan,ali --seeds 10
-    python benchmarks/toy25.py --record FILE                    and a JSON record
+    python benchmarks/toy25.py --record FILE                    also write a JSON record
 
-The games are the plugins' own, played by the engine; only their networks are replaced, by fully connected ones of the
-same size for every model. A point is an image of 1×1×2. Modes lie on a 5×5 grid in [−0.8, 0.8]² with σ = 0.02, a
-twentieth of their distance. A mode is covered when at least 20 of 10,000 samples fall within 3σ of it; a sample is good
-when it lies within 3σ of any. The reconstruction error is the mean square over coordinates of data that training did
-not see; answering every point by the grid's center costs 0.32. The row ``uniform`` scores points spread evenly over the
-square: a model with no better a share of good samples has found where the data lies, not its modes.
+The models are those of the plugins, with fully connected networks of the same size for every model. A point is an image
+of 1×1×2. Modes lie on a 5×5 grid in [−0.8, 0.8]² with σ = 0.02, a twentieth of their distance. A mode is covered when
+at least 20 of 10,000 samples fall within 3σ of it; a sample is good when it lies within 3σ of any. The reconstruction
+error is the mean square over coordinates of data that training did not see; answering every point by the grid's center
+costs 0.32. The row ``uniform`` scores points spread evenly over the square: a model with no better a share of good
+samples has found where the data lies, not its modes.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Decoder(zoo.Decoder):
 
 
 class Critic(zoo.Critic):
-    """Points, codes or both to a verdict; its features are the last hidden layer's, normalized: VAE-GAN's Dis_l."""
+    """Critic of points, codes or both; its features are the normalized last hidden layer: Dis_l of VAE-GAN."""
 
     def __init__(self, hidden: int, inputs: Any) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Critic(zoo.Critic):
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(hidden, 1))
 
     def forward(self, *seen: Tensor) -> zoo.CriticOutput:
-        """The verdict on points, codes or both."""
+        """Logits and features of points, codes or both."""
         features = self.norm(self.body(torch.cat([v.flatten(1) for v in seen], dim=1)))
         return zoo.CriticOutput(self.head(features).squeeze(1), features)
 

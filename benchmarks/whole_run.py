@@ -1,4 +1,4 @@
-"""Where the seconds of a whole ``zoo run`` go. A part of benchmarks/speed.py."""
+"""Time of a whole ``zoo run`` by stage. Part of benchmarks/speed.py."""
 
 from __future__ import annotations
 

@@ -611,7 +611,7 @@ def test_doctor(cli, monkeypatch):
     monkeypatch.setattr(probe, "speedups", lambda kernels, folder: {"linear": 0.5, "deconvolution": 1.75})
     well = cli("doctor")
     assert well.status == 0
-    rows = ("cpu", "steps", "cache", "inception", "dinov2", "plugins")
+    rows = ("cpu", "kernels", "cache", "inception", "dinov2", "plugins")
     assert [row for row in rows if f"\n{row} " not in well.out] == []
     if torch._C._has_mkldnn:
         assert "kernels relative to torch's: linear 0.50, deconvolution 1.75" in " ".join(well.out.split())

@@ -97,7 +97,10 @@ def evaluate(
 @click.argument("run_b", type=click.Path(path_type=Path))
 @click.option("--extractor", metavar="NAME", help="Compare the eval-NAME.json of zoo eval instead of result.json.")
 def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
-    """Compare the scores of two runs, or JSON files of zoo eval, if their protocols are equal."""
+    """Compare the scores of two runs.
+
+    RUN_A and RUN_B are run folders or JSON files of zoo eval, scored under the same protocol.
+    """
     from zoo.cli.progress import format_score
     from zoo.evaluation import Protocol
     from zoo.metrics.score_lookup import stored_infos

@@ -74,7 +74,10 @@ def reconstruct(run: Path, n: int, out: Path | None, data_dir: Path | None) -> N
 @_seed
 @_data_dir
 def interpolate(run: Path, rows: int, steps: int, out: Path | None, seed: int, data_dir: Path | None) -> None:
-    """Draw interpolations between codes of test images, or of the prior for models without an encoder."""
+    """Draw interpolations between codes.
+
+    The codes are those of test images, or of the prior for models without an encoder.
+    """
     import torch
 
     from zoo.data import from_uint8, to_uint8
@@ -103,7 +106,10 @@ def interpolate(run: Path, rows: int, steps: int, out: Path | None, seed: int, d
 @_out("traversals.png", "PNG file")
 @_seed
 def traverse(run: Path, dims: int, steps: int, out: Path | None, seed: int) -> None:
-    """Draw traversals: a row per dimension of the code, from −3 to 3, with the other dimensions fixed."""
+    """Draw traversals of the code dimensions.
+
+    Each row varies one dimension from −3 to 3 with the others fixed.
+    """
     import torch
 
     from zoo.data import to_uint8
@@ -126,7 +132,10 @@ def traverse(run: Path, dims: int, steps: int, out: Path | None, seed: int) -> N
 @_out("codes.npz", "File of codes and labels (.npz)")
 @_data_dir
 def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
-    """Write the codes of the training and test images, z_train and z_test, and their labels."""
+    """Write the codes of training and test images.
+
+    The file has the arrays z_train and z_test and, if there are labels, labels_train and labels_test.
+    """
     import io
 
     import numpy as np

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ _COLUMNS = {
 @click.command("list")
 @click.argument("kind", type=click.Choice(list(_COLUMNS)), default="models")
 def list_(kind: str) -> None:
-    """List models, or data sets, extractors, families, metrics, plugins.
+    """List models, data sets, extractors and so on.
 
     Extractors compute the features of Fréchet distances (--extractor); families are sets of network architectures
     (--family); metrics of the set "quick" are computed by every run, those of "full" by `zoo eval`.
@@ -62,7 +63,7 @@ def _rows(kind: str, found: Registry) -> Iterator[tuple[str, ...]]:
     elif kind == "metrics":
         for name, registered in found.metrics.items():
             metric = registered.value
-            scores = ", ".join(info.name.replace("{FD}", "FD").replace("{KID}", "KID") for info in metric.scores)
+            scores = ", ".join(re.sub(r"\{(second_)?(FD|KID)\}", r"\2", info.name) for info in metric.scores)
             yield name, scores, summary_line(metric), metric.metric_set, registered.plugin.package
     elif kind == "plugins":
         _ = found.metrics  # collected on first use, which may fail
@@ -179,7 +180,7 @@ def doctor() -> None:
     table.add_row("cpu", f"{os.cpu_count()} cores; torch uses {torch.get_num_threads()} threads")
     found = measured_speedups(cache_dir() / "kernels")
     kernels = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found.items()) or "none available"
-    table.add_row("steps", f"{torch.backends.cpu.get_cpu_capability()}; kernels relative to torch's: {kernels}")
+    table.add_row("kernels", f"{torch.backends.cpu.get_cpu_capability()}; speed relative to torch's layers: {kernels}")
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             table.add_row(f"cuda:{i}", torch.cuda.get_device_name(i))

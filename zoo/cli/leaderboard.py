@@ -26,9 +26,10 @@ _FORMATS = {".md": "md", ".html": "html", ".htm": "html", ".json": "json"}
     "--pack", "archive", type=click.Path(path_type=Path), help="Also write the results to one archive, a .tar.xz file."
 )
 def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | None, archive: Path | None) -> None:
-    """Rank the finished runs in DIR, one table per protocol, and list excluded results with the reason.
+    """Rank results in one table per protocol.
 
-    DIR is a folder or an archive of --pack; archives named results.tar.xz below a folder are read too.
+    Excluded results are listed with the reason. DIR is a folder or an archive of --pack; archives named
+    results.tar.xz below a folder are read too.
     """
     for directory in directories:
         if not directory.is_dir() and not (directory.is_file() and directory.name.endswith(".tar.xz")):

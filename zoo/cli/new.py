@@ -26,7 +26,10 @@ FILES = {
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the package; default zoo-NAME.")
 def new(name: str, out: Path | None) -> None:
-    """Create a plugin package with a working model NAME and tests, as a starting point for your own model."""
+    """Create a plugin package with a model and tests.
+
+    The model NAME works as it is; replace it by your own.
+    """
     import jinja2
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):

@@ -37,7 +37,7 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, EOFError, KeyError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error):
-        return None  # the caller rebuilds it, which is all that a cache owes anybody
+        return None  # the caller computes it again
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

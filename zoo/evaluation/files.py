@@ -22,12 +22,12 @@ _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 def read_images(source: Path, shape: tuple[int, int, int], name: str) -> Tensor:
     """The images of a folder (and those below it), in the order of their paths, or of a ``.npy``.
 
-    Nothing is resized: the rule of it is part of a score, and belongs to whoever reports the images.
+    Images are not resized: the resize rule affects scores and is left to the author of the images.
 
     Args:
         source: the folder; or an array, uint8, with shape (N, H, W) or (N, H, W, C).
         shape: (C, H, W), what each must be.
-        name: of the data set that they are judged by, for the errors.
+        name: Name of the reference data set, for error messages.
 
     Returns:
         uint8, with shape (N, C, H, W).

@@ -1,4 +1,4 @@
-"""The leaderboard: finished runs of any origin, grouped by protocol and ranked, in three forms.
+"""The leaderboard: finished runs grouped by protocol and ranked, in three formats.
 
 Nothing here imports torch: results are read as the JSON that they are. They come from strangers, so every value is
 checked on the way in (:mod:`zoo.leaderboard.untrusted`) and escaped on the way out.

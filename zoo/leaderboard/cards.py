@@ -1,4 +1,4 @@
-"""A model's card as its results carry it: what it is, its paper, its game, its deviations from the paper."""
+"""Model cards stored in results: summary, paper, game and deviations from the paper."""
 
 from __future__ import annotations
 

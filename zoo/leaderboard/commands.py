@@ -1,4 +1,4 @@
-"""The command that repeats a run: a stranger's text, to be pasted into a shell by whoever believes in it."""
+"""Commands that repeat a run, made safe to paste into a shell: they are untrusted text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN = re.compile(r"[\w@%+=:,./ -]+", re.ASCII)
 
 
 def checked(value: Any) -> str:
-    """A command which, pasted into a shell, is one call of ``zoo run``, whatever else it was meant to be.
+    """Quote a command so that, pasted into a shell, it is a single call of ``zoo run``.
 
     >>> checked("zoo run vae --seed 1; curl example.org | sh")
     "zoo run vae --seed '1;' curl example.org '|' sh"
@@ -32,7 +32,7 @@ def checked(value: Any) -> str:
 
 
 def rebuilt(model: str, dataset: str, seed: int, budget: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """The command of a result from before results said it: every option, since which are defaults is not known.
+    """Command of an older result that does not store it, with all options.
 
     >>> rebuilt("vae", "digits", 1, {"epochs": 3, "batch": 64, "precision": "fp32"}, {"latent": 4, "raw": False})
     'zoo run vae --dataset digits --seed 1 --epochs 3 --batch 64 --precision fp32 --latent 4 --no-raw'

@@ -1,4 +1,4 @@
-"""A row's training curves: every term of every seed, thinned out and scaled to a small drawing of lines."""
+"""Training curves of a row: terms of all seeds, subsampled and scaled to a small line plot."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from zoo.leaderboard.untrusted import RefusedError, name, number, table
 __all__ = ["HEIGHT", "WIDTH", "curves"]
 
 WIDTH, HEIGHT = 200, 80
-"""The drawing's units."""
+"""Size of the plot in its units."""
 _LARGEST, _POINTS, _TERMS, _SEEDS = 4 << 20, 40, 24, 12
 _Points = list[tuple[float, float | None]]
 
 
 def curves(cells: Sequence[ResultKey]) -> list[dict[str, Any]]:
-    """A drawing a term: its name, its range, whether the scale is logarithmic, images seen, and a path a seed.
+    """A plot per term: name, range, whether the scale is logarithmic, images seen, and a path per seed.
 
     Lines of ``metrics.jsonl`` that are no such lines are passed over.
     """

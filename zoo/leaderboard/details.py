@@ -1,4 +1,4 @@
-"""What a row of the page opens to, as data for its script, within a budget of bytes."""
+"""Details of the rows of the page, as data for its script, within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from zoo.leaderboard.curves import curves
-from zoo.leaderboard.document import cost_of
+from zoo.leaderboard.document import row_cost
 from zoo.leaderboard.labels import value_in_words
 from zoo.leaderboard.number_format import figure, plus_minus
 from zoo.leaderboard.ranking import LeaderboardGroup, LeaderboardRow
-from zoo.leaderboard.results import digest_of
+from zoo.leaderboard.results import json_digest
 from zoo.leaderboard.thumbnails import pictures
 
 __all__ = ["Details"]
 
 _SEEDS = 50
 _LEAST, _MOST = 5_000, 48_000
-"""Bytes of a picture that are always worth it, and beyond which it gets no better."""
+"""Smallest and largest limit of bytes per image."""
 
 
 class Details:
@@ -43,12 +43,12 @@ class Details:
         self.notes: list[str] = []
 
     def describe(self, budget: int) -> None:
-        """Words and numbers, for as many rows as fit."""
+        """Add texts and numbers of as many rows as fit."""
         for g, i in self._order:
             row = self._groups[g].rows[i]
             found = _described(row, self._groups[g])
             card = row.cell.card
-            more = _bytes(found) + (_bytes(card) if card is not None and digest_of(card) not in self._cards else 0)
+            more = _bytes(found) + (_bytes(card) if card is not None and json_digest(card) not in self._cards else 0)
             if self.size + more > budget:
                 break
             self.size += more
@@ -58,14 +58,14 @@ class Details:
         self._tell(len(self._order) - len(self._described), "open to no details")
 
     def _card(self, card: Any) -> int:
-        key = digest_of(card)
+        key = json_digest(card)
         if key not in self._cards:
             self._cards[key] = len(self.data["cards"])
             self.data["cards"].append(card)
         return self._cards[key]
 
     def draw(self, budget: int) -> None:
-        """Curves and pictures, from the top of every table, until the budget is spent."""
+        """Add curves and images, from the top of every table, within the budget."""
         there = [self._groups[g].rows[i] for g, i in self._described]
         count = sum(len(row.median.files) for row in there if row.median)
         allowance = max(_LEAST, min(_MOST, int(0.5 * budget / max(1, count))))
@@ -103,7 +103,7 @@ def _curves(row: LeaderboardRow) -> list[dict[str, Any]]:
 
 
 def _described(row: LeaderboardRow, group: LeaderboardGroup) -> dict[str, Any]:
-    cost = cost_of(row)
+    cost = row_cost(row)
     flops = cost["flops_per_image"]
     memory = cost["peak_memory_bytes"]
     parameters = row.median.cost.parameters if row.median else {}

@@ -1,4 +1,4 @@
-"""The leaderboard as JSON: everything that the page shows but its pictures and curves."""
+"""The leaderboard as JSON: all content of the page except images and curves."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import attrs
 from zoo.leaderboard.intervals import summary
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
 
-__all__ = ["FORMAT", "cost_of", "to_json"]
+__all__ = ["FORMAT", "row_cost", "to_json"]
 
 FORMAT = 1
 
 
 def to_json(board: Leaderboard) -> str:
-    """The board as JSON, sorted and indented: equal results give equal bytes."""
+    """The leaderboard as sorted and indented JSON: equal results give equal bytes."""
     found = {
         "format": FORMAT,
         "groups": [_group(group) for group in board.groups],
@@ -65,7 +65,7 @@ def _row(row: LeaderboardRow, headline: str) -> dict[str, Any]:
             name: {"n": m.n, "mean": m.mean, "sd": m.sd, "half_width": m.half, "image_error": m.image_error}
             for name, m in row.metrics.items()
         },
-        "cost": cost_of(row),
+        "cost": row_cost(row),
         "card": row.cell.card,
         "median_seed": None if median is None else median.seed,
         "runs": [
@@ -96,8 +96,8 @@ def _row(row: LeaderboardRow, headline: str) -> dict[str, Any]:
     }
 
 
-def cost_of(row: LeaderboardRow) -> Mapping[str, Any]:
-    """A row's cost: means over its finished runs, the largest memory; None where no result says."""
+def row_cost(row: LeaderboardRow) -> Mapping[str, Any]:
+    """Cost of a row: means over its finished runs, and the largest peak memory; None if unknown."""
 
     def mean(values: Sequence[float | None]) -> float | None:
         known = [v for v in values if v is not None]

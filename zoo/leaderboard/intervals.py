@@ -16,9 +16,9 @@ _MAX_DF = 1000
 
 @functools.cache
 def t_quantile(df: int, level: float = 0.975) -> float:
-    """The quantile of Student's t for whole degrees of freedom: bisection on the distribution's closed form.
+    """Quantile of Student's t for integer degrees of freedom: bisection on the closed form of the distribution.
 
-    It is here so that a page does not hang on a library's version, nor its making on half a second of importing one.
+    Implemented here so that a page does not depend on the version of a library, and none has to be imported.
 
     >>> round(t_quantile(4), 3), round(t_quantile(1), 3)
     (2.776, 12.706)
@@ -52,7 +52,7 @@ def t_cdf(t: float, df: int) -> float:
 
 @attrs.frozen
 class Summary:
-    """Some seeds' values of one score."""
+    """Mean and interval of a score over seeds."""
 
     n: int
     mean: float
@@ -65,17 +65,17 @@ class Summary:
 
     @property
     def low(self) -> float:
-        """The interval's lower end; the value itself where there is one only."""
+        """Lower end of the interval; the mean for one value."""
         return self.mean - (self.half or 0.0)
 
     @property
     def high(self) -> float:
-        """The interval's upper end."""
+        """Upper end of the interval; the mean for one value."""
         return self.mean + (self.half or 0.0)
 
 
 def summary(values: Sequence[float], image_error: float | None = None) -> Summary:
-    """Mean, standard deviation and interval; at least one value is wanted.
+    """Mean, standard deviation and interval of at least one value.
 
     All seeds are measured on the same test images, whose choice varies their mean by ``image_error`` however many seeds
     there are. The interval is that of the sum of both variances, with Satterthwaite's degrees of freedom.

@@ -1,4 +1,4 @@
-"""What a row says of its options: what was changed, and what tells it from its neighbors, and no more."""
+"""Labels of rows: options that differ from the defaults or distinguish rows of a model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Labels:
         self._common = {name for name, n in counts.items() if n > 1 and len(self._of_all[name]) == 1}
 
     def of(self, cell: ResultKey) -> dict[str, Any]:
-        """The options, then the parts of the budget, that the row shows."""
+        """Options and parts of the budget that the row shows."""
         changed = set(cell.changed or ()) - self._common
         keys = {name: (cell.model, cell.package, name) for name in cell.options}
         apart = {name for name, key in keys.items() if len(self._of_model[key]) > 1 or key in self._new}
@@ -56,7 +56,7 @@ def in_words(label: Mapping[str, Any]) -> str:
 
 
 def value_in_words(value: Any) -> str:
-    """An option's value as a person writes it."""
+    """Format the value of an option."""
     if value is None:
         return "none"
     if isinstance(value, bool):

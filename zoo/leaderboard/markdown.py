@@ -1,11 +1,11 @@
-"""The leaderboard as Markdown: a table for each data set and protocol, and what was left out."""
+"""The leaderboard as Markdown: a table per data set and protocol, and excluded results."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 
-from zoo.leaderboard.document import cost_of
+from zoo.leaderboard.document import row_cost
 from zoo.leaderboard.labels import in_words
 from zoo.leaderboard.number_format import figure, in_places, plus_minus, share
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
@@ -17,7 +17,7 @@ _ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|~&:@$^=])")
 
 
 def escaped(text: str) -> str:
-    r"""Text that stays text: no markup, no table cell, no link, wherever in a line it stands.
+    r"""Escape text so that it contains no markup, table cell or link, anywhere in a line.
 
     >>> print(escaped("a|b <script> www.example.org"))
     a\|b \<script\> www\.example.org
@@ -26,7 +26,7 @@ def escaped(text: str) -> str:
 
 
 def to_markdown(board: Leaderboard) -> str:
-    """The board as Markdown with GitHub's tables."""
+    """The leaderboard as Markdown with GitHub's tables."""
     return "\n".join([*_lines(board)]) + "\n"
 
 
@@ -83,7 +83,7 @@ def _group(group: LeaderboardGroup) -> Iterator[str]:
 
 
 def _row(row: LeaderboardRow, others: Sequence[str]) -> str:
-    cost = cost_of(row)
+    cost = row_cost(row)
     memory, parameters = cost["peak_memory_bytes"], cost["parameters"]
     rank = "–" if row.rank is None else f"({row.rank})" if row.provisional else str(row.rank)
     return _line(

@@ -1,4 +1,4 @@
-"""Numbers as a person reads them, the same in every form."""
+"""Format of numbers, the same in all formats of the leaderboard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["figure", "in_places", "plus_minus", "share"]
 
 
 def figure(value: float | None) -> str:
-    """Four digits; n/a where there is no value.
+    """Format a number with four digits; None is n/a.
 
     >>> figure(0.0123456), figure(485.12), figure(12345.6), figure(None)
     ('0.01235', '485.1', '12,346', 'n/a')
@@ -27,7 +27,7 @@ def figure(value: float | None) -> str:
 
 
 def plus_minus(found: Summary | None) -> str:
-    """Mean and half-width, both to the half-width's second digit; the mean alone where there is no interval.
+    """Format mean and half-width to the second digit of the half-width; only the mean without an interval.
 
     >>> plus_minus(Summary(5, 11.0349, 0.25, 0.3104))
     '11.03 ± 0.31'
@@ -41,7 +41,7 @@ def plus_minus(found: Summary | None) -> str:
 
 
 def share(part: tuple[int, int]) -> str:
-    """``1/5``; n/a of none.
+    """Format a share as ``1/5``; n/a for a total of 0.
 
     >>> share((1, 5)), share((0, 0))
     ('1/5', 'n/a')

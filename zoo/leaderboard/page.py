@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML page: no request to anywhere, no script but its own, under five megabytes."""
+"""The leaderboard as a self-contained HTML page of less than 5 MB."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from zoo.leaderboard.details import Details
-from zoo.leaderboard.document import cost_of
+from zoo.leaderboard.document import row_cost
 from zoo.leaderboard.labels import in_words
 from zoo.leaderboard.number_format import figure, in_places, plus_minus, share
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
@@ -25,7 +25,7 @@ from zoo.leaderboard.score_columns import GROUPS, group_of, stability_line
 __all__ = ["LARGEST", "to_html"]
 
 LARGEST = 4_850_000
-"""Bytes of a page, at most. Rows go first, then what they open to, then pictures, each from the top of every table."""
+"""Largest size of a page in bytes: filled with rows, then their details, then images, from the top of every table."""
 _ROWS, _DETAILS = 3_000_000, 4_100_000
 _GROUPS, _LEFT_OUT, _SHOWN, _COLUMNS = 300, 400, 100, 16
 _NO_SCRIPT = "tr[hidden]{display:table-row}.tools,.more{display:none}"
@@ -45,7 +45,7 @@ _COSTS = (
 
 
 def to_html(board: Leaderboard) -> str:
-    """The page. Equal results give equal bytes, whenever and wherever it is made."""
+    """The page; equal results give equal bytes."""
     macros: Any = _environment().get_template("page.html").module
     shown = board.groups[:_GROUPS]
     style, script = _asset("page.css"), _asset("page.js")
@@ -126,7 +126,7 @@ def by_priority(groups: Sequence[LeaderboardGroup], counts: Sequence[int]) -> It
 
 
 def _rows(groups: Sequence[LeaderboardGroup], macros: Any) -> list[list[str]]:
-    """The rows' markup by group, as many as fit."""
+    """Markup of as many rows as fit, by group."""
     texts: list[list[str]] = [[] for _ in groups]
     spent = 0
     views = [_RowView(group) for group in groups]
@@ -140,7 +140,7 @@ def _rows(groups: Sequence[LeaderboardGroup], macros: Any) -> list[list[str]]:
 
 
 def _columns(group: LeaderboardGroup) -> list[str]:
-    """The scores that have a column of their own; the others are in the opened row."""
+    """Scores with a column; the others are in the details of a row."""
     return group.columns[:_COLUMNS]
 
 
@@ -159,7 +159,7 @@ class _RowView:
 
     def of(self, index: int) -> dict[str, Any]:
         row = self.group.rows[index]
-        cost = cost_of(row)
+        cost = row_cost(row)
         memory, parameters = cost["peak_memory_bytes"], cost["parameters"]
         cells = [plus_minus(row.metrics.get(name)) for name in self.columns]
         cells += [figure(cost["seconds"]), figure(cost["images_per_second"])]

@@ -1,4 +1,4 @@
-"""From results to tables: which belong together, which are the same run twice, and what a row says."""
+"""Grouping of results into tables and rows, duplicates, and ranking."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.leaderboard.folders import LeftOut, read_all
 from zoo.leaderboard.intervals import Summary, summary
 from zoo.leaderboard.labels import Labels
 from zoo.leaderboard.ranks import place
-from zoo.leaderboard.results import FailedResult, ResultKey, Run, Training, digest_of
+from zoo.leaderboard.results import FailedResult, ResultKey, Run, Training, json_digest
 from zoo.leaderboard.score_columns import columns, comparable, describe_scores, image_error, second_opinion, shown
 from zoo.leaderboard.stability import Stability, stability
 from zoo.metrics.score_info import ScoreInfo
@@ -23,33 +23,33 @@ from zoo.metrics.score_info import ScoreInfo
 __all__ = ["COLLAPSED", "Leaderboard", "LeaderboardGroup", "LeaderboardRow", "build"]
 
 COLLAPSED = 0.03
-"""A run has collapsed where its smallest class has a smaller share of the generated images than this."""
+"""A run has collapsed if the share of its smallest class in the generated images is below this."""
 
 C = TypeVar("C", bound=ResultKey)
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class LeaderboardRow:
-    """One model, of one version, with one set of options: all its seeds."""
+    """All seeds of a model with one version and one set of options."""
 
     model: str
     package: str
     version: str
     label: Mapping[str, Any]
-    """What sets this row's options and budget apart, by name."""
+    """Options and budget that distinguish this row, by name."""
     options: Mapping[str, Any]
     runs: Sequence[Run]
-    """The finished ones, by seed."""
+    """Finished runs, by seed."""
     failures: Sequence[FailedResult]
     metrics: Mapping[str, Summary]
     headline: Summary | None
-    """None where no seed has a score."""
+    """None if no seed has a score."""
     collapsed: tuple[int, int]
-    """How many have collapsed, of how many of which that is known."""
+    """Number of collapsed runs, and of runs for which that is known."""
     below_floor: int
-    """How many seeds have a score below the floor."""
+    """Number of seeds with a score below the floor."""
     rank: int | None = None
-    """None where more than half of the seeds failed."""
+    """None if more than half of the seeds failed."""
     last_rank: int | None = None
     """The last place that the rank spans: as far as the rows that share it reach."""
     second_rank: tuple[int, int] | None = None
@@ -57,17 +57,17 @@ class LeaderboardRow:
 
     @property
     def seeds(self) -> int:
-        """All seeds, the failed ones too."""
+        """Number of seeds, including failed ones."""
         return len(self.runs) + len(self.failures)
 
     @property
     def failed(self) -> int:
-        """Seeds without a score: they diverged, ended in an error, or were not scored."""
+        """Number of seeds without a score: diverged, failed with an error, or not scored."""
         return self.seeds - (self.headline.n if self.headline else 0)
 
     @property
     def provisional(self) -> bool:
-        """Whether the rank rests on one seed."""
+        """Whether the rank is from one seed."""
         return self.rank is not None and self.headline is not None and self.headline.half is None
 
     @property
@@ -79,23 +79,23 @@ class LeaderboardRow:
 
     @property
     def median(self) -> Run | None:
-        """The run whose pictures stand for the row: the median by score, the worse one of an even number's two."""
+        """The run with the median score (the worse of the middle two), whose images represent the row."""
         scored = sorted((r.score, r.seed, r) for r in self.runs if r.score is not None)
         return scored[len(scored) // 2][2] if scored else None
 
     @property
     def cell(self) -> ResultKey:
-        """Any cell: what it shares with the others of the row."""
+        """A cell of the row, for the properties that all of them share."""
         return self.median or [*self.runs, *self.failures][0]
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class LeaderboardGroup:
-    """One table: the rows of one data set, measured and trained under one protocol."""
+    """A table: rows with the same data set, evaluation protocol and training protocol."""
 
     dataset: str
     headline: str
-    """The score that ranks."""
+    """Name of the ranking score."""
     floor: float | None
     """The same score of real training images."""
     protocol: Protocol
@@ -113,7 +113,7 @@ class LeaderboardGroup:
     second_floor: float | None = None
     """The same score of real training images."""
     apart: tuple[str, Sequence[str]] | None = None
-    """The id of the data set's first table, and the entries in which this one's protocols differ; None for it."""
+    """Id of the first table of the data set, and the differences from its protocols; None for the first."""
 
     @property
     def columns(self) -> list[str]:
@@ -122,25 +122,25 @@ class LeaderboardGroup:
 
     @property
     def id(self) -> str:
-        """A short name that depends on the protocols alone."""
-        return "t" + digest_of([self.fingerprint, self.training.key])[:10]
+        """Short name, determined by the protocols."""
+        return "t" + json_digest([self.fingerprint, self.training.key])[:10]
 
 
 @attrs.frozen(eq=False)
 class Leaderboard:
-    """All tables, and what stands in none."""
+    """All tables, and excluded results."""
 
     groups: Sequence[LeaderboardGroup]
     left_out: Sequence[LeftOut]
 
     @property
     def results(self) -> int:
-        """How many runs stand in the tables, the failed ones too."""
+        """Number of runs in the tables, including failed ones."""
         return len({id(c) for g in self.groups for r in g.rows for c in (*r.runs, *r.failures)})
 
 
 def build(directories: Sequence[Path]) -> Leaderboard:
-    """Read all results below the directories and set up the tables; what cannot be taken in is listed, with why."""
+    """Read all results below the directories and build the tables; excluded results are listed with the reason."""
     runs, failures, left = read_all(directories)
     by_group: dict[tuple[str, str], list[Run]] = collections.defaultdict(list)
     places: dict[Any, set[tuple[str, str]]] = collections.defaultdict(set)
@@ -193,7 +193,7 @@ def _group(runs: Iterable[Run], failures: Iterable[FailedResult], told: _Told) -
     for key, cells in rows.items():
         of_model[_version(cells[0])][key] = cells[0]
     for failure in failures:
-        rows[_row_of(failure, of_model[_version(failure)])].append(failure)
+        rows[_find_row(failure, of_model[_version(failure)])].append(failure)
 
     def leave_out(cell: ResultKey, reason: str, kind: str) -> None:
         _leave_out(told, cell, reason, kind)
@@ -238,7 +238,7 @@ def _version(cell: ResultKey) -> tuple[str, ...]:
     return cell.model, cell.package, cell.version
 
 
-def _row_of(failure: FailedResult, rows: Mapping[str, ResultKey]) -> str:
+def _find_row(failure: FailedResult, rows: Mapping[str, ResultKey]) -> str:
     # What broke at once may know the options that it was given, and not yet those that it took from the defaults.
     asked = {**failure.options, **failure.budget}
     fitting = [k for k, c in rows.items() if asked.items() <= {**c.options, **c.budget}.items()]

@@ -1,4 +1,4 @@
-"""What one run left, as the leaderboard knows it: a finished result, a failure, and their training protocol."""
+"""Results of single runs: finished, failed, and their training protocol."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from zoo.leaderboard.score_info import read_score_info
 from zoo.leaderboard.untrusted import RefusedError, item, name, note, number, pairs, scalar, table, whole
 from zoo.metrics.score_info import ScoreInfo
 
-__all__ = ["Cost", "FailedResult", "ResultKey", "Run", "Training", "digest_of", "read_failure", "read_result"]
+__all__ = ["Cost", "FailedResult", "ResultKey", "Run", "Training", "json_digest", "read_failure", "read_result"]
 
 _FAILURES = ("diverged", "error", "timeout", "killed")
 
 
-def digest_of(value: Any) -> str:
-    """The SHA-256 of a value of JSON, whatever the order of its entries."""
+def json_digest(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of its entries."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 @attrs.frozen
 class Training:
-    """What the rows of one table share in training: a protocol file, or else the budget."""
+    """Training protocol of a table: a protocol file or a budget."""
 
     title: str
     entries: Mapping[str, Any] = attrs.field(hash=False)
     key: str
 
     def explain(self, other: Training) -> list[str]:
-        """Where two differ, entry by entry."""
+        """Entries in which two differ."""
         names = [*self.entries, *(k for k in other.entries if k not in self.entries)]
         shown = [(k, self.entries.get(k, "none"), other.entries.get(k, "none")) for k in names]
         return [f"{k}: {a} against {b}" for k, a, b in shown if a != b]
@@ -47,7 +47,7 @@ class Training:
 
 @attrs.frozen
 class Cost:
-    """What a run took; None where the result does not say."""
+    """Cost of a run; None if unknown."""
 
     seconds: float | None = None
     images_per_second: float | None = None
@@ -61,7 +61,7 @@ class Cost:
 
 @attrs.frozen(kw_only=True, eq=False)
 class ResultKey:
-    """What a finished and a failed run share: which cell of which table they are."""
+    """Properties of finished and failed runs that determine their table and cell."""
 
     path: str
     """Relative to the folder that was given, with ``/``: the page does not depend on where that is."""
@@ -74,19 +74,19 @@ class ResultKey:
     version: str
     options: Mapping[str, Any]
     changed: frozenset[str] | None
-    """Options that differ from the model's defaults; None where an older zoo did not say."""
+    """Options that differ from the defaults of the model; None for results of older versions without it."""
     budget: Mapping[str, Any]
     training: Training
     scoring: tuple[str, str]
-    """The extractor and the number of samples that were asked for."""
+    """Requested extractor and number of samples."""
     finished: str
-    """The time in ISO 8601, UTC; empty where it is unknown."""
+    """Time in ISO 8601, UTC; empty if unknown."""
     command: str
     card: Mapping[str, Any] | None
     digest: str
-    """Of the file's content."""
+    """SHA-256 of the file."""
     row_key: str
-    """Equal for the seeds of one row, and for nothing else."""
+    """Key of the row: equal for its seeds only."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -101,22 +101,22 @@ class Run(ResultKey):
     protocol: Protocol
     fingerprint: str
     smallest: float | None
-    """The smallest class's share of the generated images, where a classifier tells."""
+    """Share of the smallest class in the generated images, if known."""
     cost: Cost
     weights: str
     files: frozenset[str] = frozenset()
-    """Which pictures lie beside the result."""
+    """File names in the folder."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class FailedResult(ResultKey):
-    """A run that came to no result."""
+    """A failed run."""
 
     kind: str
     reason: str
     attempts: int
     knows_protocol: bool
-    """Whether it says under which protocol file it ran, or that it ran under none."""
+    """Whether the protocol file, or that there is none, is stored."""
 
 
 def _shared(found: Mapping[str, Any], content: bytes) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _shared(found: Mapping[str, Any], content: bytes) -> dict[str, Any]:
         "scoring": _scoring(settings),
         "command": rebuilt(model, dataset, seed, budget, chosen) if given is None else checked(given),
         "card": None if card is None else read_card(card),
-        "row_key": digest_of([model, package, version, chosen, budget]),
+        "row_key": json_digest([model, package, version, chosen, budget]),
         "digest": hashlib.sha256(content).hexdigest(),
     }
 
@@ -194,7 +194,7 @@ def read_result(
 
 
 def read_failure(found: Mapping[str, Any], content: bytes, path: str, folder: ResultFolder) -> FailedResult:
-    """A broken cell from the object in ``failed.json``; raises :class:`RefusedError` as :func:`read_result` does."""
+    """Parse the content of ``failed.json``; raises :class:`RefusedError` like :func:`read_result`."""
     found = convert_result(found)
     kind = item(found, "kind")
     if kind not in _FAILURES:
@@ -230,13 +230,13 @@ def _training(file: Any, budget: Mapping[str, Any]) -> Training:
     if file is None:
         amount = " ".join(f"{budget[k]:,} {k}" for k in ("epochs", "images") if k in budget) or "an unknown amount"
         amount = "1 epoch" if amount == "1 epochs" else amount
-        return Training(f"{amount}, batch {budget['batch']}, {budget['precision']}", budget, digest_of(budget))
+        return Training(f"{amount}, batch {budget['batch']}, {budget['precision']}", budget, json_digest(budget))
     entries = table(file, "protocol_file")
     title = name(item(entries, "name"), "protocol_file's name")
     version = str(scalar(entries.get("version"), "protocol_file's version"))
     digest = name(item(entries, "digest"), "protocol_file's digest")
     shown = {"training protocol": f"{title} {version} ({digest[:8]})"}
-    return Training(f"protocol {title} {version} ({digest[:8]})", shown, digest_of([title, version, digest]))
+    return Training(f"protocol {title} {version} ({digest[:8]})", shown, json_digest([title, version, digest]))
 
 
 # Thousands of results share a handful of protocols; each is checked and hashed once.
@@ -246,7 +246,7 @@ _SEEN: dict[str, tuple[Protocol, str, str]] = {}
 def _protocol(value: Any) -> tuple[Protocol, str, str]:
     """The protocol, without its seed, its fingerprint, and the fingerprint of the entries as they are stored."""
     entries = {**table(value, "protocol"), "seed": 0}
-    key = digest_of(entries)
+    key = json_digest(entries)
     if key not in _SEEN:
         for field, entry in entries.items():
             what = f"protocol's {name(field, 'a name in protocol')}"

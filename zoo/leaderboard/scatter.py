@@ -1,4 +1,4 @@
-"""Quality against cost: where the points of the drawing lie, and what its axes say."""
+"""Scatter plot of quality against cost: points and axes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.leaderboard.document import cost_of
+from zoo.leaderboard.document import row_cost
 from zoo.leaderboard.labels import in_words
 from zoo.leaderboard.number_format import figure, plus_minus
 from zoo.leaderboard.ranking import LeaderboardGroup, LeaderboardRow
@@ -19,7 +19,7 @@ _MOST, _NAMED = 300, 14
 
 
 class _Axis:
-    """Values to pixels, on a logarithmic scale where they span more than a factor of eight."""
+    """Axis from values to pixels; logarithmic if the values span more than a factor of eight."""
 
     def __init__(self, values: Sequence[float], begin: float, end: float) -> None:
         low, high = min(values), max(values)
@@ -31,13 +31,13 @@ class _Axis:
         self._begin, self._end = begin, end
 
     def at(self, value: float) -> float:
-        """The pixel of a value, no further out than the axis."""
+        """Pixel of a value, clamped to the axis."""
         v = self._f(value) if not self.log or value > 0 else self._a
         part = min(1.0, max(0.0, (v - self._a) / (self._b - self._a)))
         return round(self._begin + part * (self._end - self._begin), 1)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Pixels and words of round values: 1, 2, 5 and their tenfolds, or even steps."""
+        """Pixels and labels of round values."""
         if self.log:
             decades = range(math.floor(self._a), math.ceil(self._b) + 1)
             wanted = (1, 2, 5) if self._b - self._a < 2.2 else (1,)
@@ -52,11 +52,11 @@ class _Axis:
 
 
 def scatter(group: LeaderboardGroup) -> dict[str, Any] | None:
-    """A point a row, mean training time across and mean score up; None where fewer than two rows know both.
+    """Points of the rows by mean training time and mean score; None if fewer than two rows have both.
 
     The lowest score at each cost is the frontier; its points are named first, then others as far as there is room.
     """
-    rows = [(i, row, float(s)) for i, row in enumerate(group.rows) if (s := cost_of(row)["seconds"]) is not None]
+    rows = [(i, row, float(s)) for i, row in enumerate(group.rows) if (s := row_cost(row)["seconds"]) is not None]
     rows = [entry for entry in rows if entry[1].headline is not None][:_MOST]
     if len(rows) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Pictures of strangers' runs, decoded and written anew, small enough for a page that holds all of them."""
+"""Images of untrusted runs, decoded and encoded again in a small size."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["pictures"]
 
 _LARGEST, _PIXELS = 8 << 20, 4_000_000
 _SMALL = 340
-"""Pixels of the longer side below which nothing is made smaller."""
+"""Length of the longer side in pixels below which images are not reduced."""
 
 
 def pictures(run: Run, allowance: int) -> dict[str, tuple[int, int, str]]:
-    """A run's pictures as width, height and PNG in base 64, by name; one that cannot be shown is not there.
+    """Images of a run as width, height and PNG in base 64, by name; invalid images are omitted.
 
     Args:
         run: The run.
@@ -65,7 +65,7 @@ def _picture(folder: ResultFolder, name: str, allowance: int) -> tuple[int, int,
 
 
 def _png(image: Image, bits: int = 8) -> bytes:
-    """PNG whose bytes hang on zlib alone: a committed page must not change with the next version of Pillow."""
+    """Encode as PNG. The bytes depend on zlib only, so that a committed page does not change with Pillow."""
     width, height = image.size
     raw, step = image.tobytes(), len(image.getbands()) * width
     lines = [raw[i * step : (i + 1) * step] for i in range(height)]

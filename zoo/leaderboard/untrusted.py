@@ -1,4 +1,4 @@
-"""Values from strangers: each is checked for type, size and characters, or refused with the reason."""
+"""Checks of untrusted values: type, size and characters."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 __all__ = ["RefusedError", "item", "name", "note", "number", "pairs", "scalar", "table", "whole"]
 
 NAME, NOTE = 100, 600
-"""Characters at most in a name, which is refused beyond, and in a note, which is cut."""
+"""Largest number of characters of a name (longer ones are refused) and of a note (longer ones are cut)."""
 _HUGE = 1e30
 _MANY = 256
 
 
 class RefusedError(ValueError):
-    """A value that cannot be taken in, and why, in words that hold nothing of it but a short, clean part."""
+    """A value is refused; the message has the reason and at most a short, clean part of the value."""
 
 
 def item(entries: Mapping[str, Any], key: str) -> Any:
-    """The entry, which must be there."""
+    """Get a required entry."""
     if key not in entries:
         raise RefusedError(f"{key} is missing")
     return entries[key]
 
 
 def table(value: Any, what: str) -> Mapping[str, Any]:
-    """An object of JSON, of a size that a person could have meant."""
+    """Check that a value is a JSON object of plausible size."""
     if not isinstance(value, dict):
         raise RefusedError(f"{what} is no object")
     if len(value) > _MANY:
@@ -37,7 +37,7 @@ def table(value: Any, what: str) -> Mapping[str, Any]:
 
 
 def name(value: Any, what: str, *, empty: bool = False) -> str:
-    """A name: refused, not repaired, where it is long or holds what cannot be seen; no two names may look like one."""
+    """Check a name: long names and invisible characters are refused, so that different names look different."""
     if not isinstance(value, str):
         raise RefusedError(f"{what} is no text")
     if len(value) > NAME:
@@ -60,7 +60,7 @@ def _hidden(char: str) -> bool:
 
 
 def note(value: Any, what: str, limit: int = NOTE) -> str:
-    """Free text on one line, without what cannot be seen; cut where it is long."""
+    """Clean free text: one line, no invisible characters, limited length."""
     if not isinstance(value, str):
         raise RefusedError(f"{what} is no text")
     text = value[: 4 * limit]
@@ -71,7 +71,7 @@ def note(value: Any, what: str, limit: int = NOTE) -> str:
 
 
 def number(value: Any, what: str) -> float:
-    """A finite number of a size that can be added up."""
+    """Check that a value is a finite number of plausible size."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RefusedError(f"{what} is no number")
     try:
@@ -84,14 +84,14 @@ def number(value: Any, what: str) -> float:
 
 
 def whole(value: Any, what: str, low: int = 0, high: int = 2**53) -> int:
-    """A whole number between ``low`` and ``high``."""
+    """Check that a value is an integer between ``low`` and ``high``."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise RefusedError(f"{what} is no whole number from {low} to {high}")
     return value
 
 
 def scalar(value: Any, what: str) -> str | float | int | bool | None:
-    """An option's value."""
+    """Check the value of an option."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -101,6 +101,6 @@ def scalar(value: Any, what: str) -> str | float | int | bool | None:
 
 
 def pairs(value: Any, what: str) -> Iterator[tuple[str, Any]]:
-    """The entries of an object, with their names checked."""
+    """Entries of an object, with their names checked."""
     for key, entry in table(value, what).items():
         yield name(key, f"a name in {what}"), entry

@@ -6,7 +6,7 @@ It is not :mod:`multiprocessing`'s fork server, with which three guarantees of `
   the end of its socket, lets the workers save a checkpoint for ``GRACE`` seconds, then kills them. A killed server
   takes its workers along (``PR_SET_PDEATHSIG``).
 - **Time limits.** A worker's whole process group is killed, and before the worker is reaped: until then the group's
-  number belongs to nobody else. There, the server reaps before the driver learns of the end.
+  number is not reused. There, the server reaps before the driver learns of the end.
 - **Scripts without a main guard.** There, each worker imports the driver's main module, so that a script which calls
   ``run_grid`` at its top level fails. There is also only one server per process, with the environment of its first
   start, which fixes the number of threads.
