@@ -1,5 +1,7 @@
 """Benchmarks: grids of models, data sets and seeds under one protocol, on one machine or a cluster.
 
+``__init__.pyi`` lists the public names. They are loaded on first use, so that the command line does not import torch.
+
 >>> from zoo.bench import BenchProtocol
 >>> BenchProtocol().label.partition("#")[0]
 'quick@1'
@@ -7,23 +9,6 @@
 
 from __future__ import annotations
 
-from zoo.bench.bench_protocol import BenchProtocol, Grid
-from zoo.bench.cells import Cell, End, Job
-from zoo.bench.executors import Executor, Resources
-from zoo.bench.grid import StoppedError
-from zoo.bench.grid_status import CellState, GridStatus
-from zoo.bench.run_grid import run_grid
+import lazy_loader
 
-__all__ = [
-    "BenchProtocol",
-    "Cell",
-    "CellState",
-    "End",
-    "Executor",
-    "Grid",
-    "GridStatus",
-    "Job",
-    "Resources",
-    "StoppedError",
-    "run_grid",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,9 +1,9 @@
-from zoo.bench.bench_protocol import BenchProtocol, Grid
-from zoo.bench.cells import Cell, End, Job
-from zoo.bench.executors import Executor, Resources
-from zoo.bench.grid import StoppedError
-from zoo.bench.grid_status import CellState, GridStatus
-from zoo.bench.run_grid import run_grid
+from .bench_protocol import BenchProtocol, Grid
+from .cells import Cell, End, Job
+from .executors import Executor, Resources
+from .grid import StoppedError
+from .grid_status import CellState, GridStatus
+from .run_grid import run_grid
 
 __all__ = [
     "BenchProtocol",
