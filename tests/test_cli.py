@@ -614,7 +614,7 @@ def test_doctor(cli, monkeypatch):
     rows = ("cpu", "kernels", "cache", "inception", "dinov2", "plugins")
     assert [row for row in rows if f"\n{row} " not in well.out] == []
     if torch._C._has_mkldnn:
-        assert "kernels relative to torch's: linear 0.50, deconvolution 1.75" in " ".join(well.out.split())
+        assert "speed relative to torch's layers: linear 0.50, deconvolution 1.75" in " ".join(well.out.split())
 
     monkeypatch.setattr(registry(), "failures", [FailedPlugin("bad", "bad-package", "ImportError: no [brackets]")])
     done = cli("doctor")

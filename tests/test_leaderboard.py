@@ -396,7 +396,7 @@ def test_wrong_usage_is_2_and_no_results_is_1(cli, tmp_path):
     cli("leaderboard", tmp_path / "none").refused(2, "none")
     cli("leaderboard", tmp_path).refused(1, "no results")
     write(tmp_path / "bad", {"scores": 3})
-    cli("leaderboard", tmp_path).refused(1, "no results", "1 left out", "format")
+    cli("leaderboard", tmp_path).refused(1, "no results", "1 excluded", "format")
     write(tmp_path / "good", result())
     cli("leaderboard", tmp_path, "--out", tmp_path / "a.pdf").refused(2, ".html")
     cli("leaderboard", tmp_path, "--out", tmp_path / "good" / "result.json" / "a.md").refused(1, "cannot write")
