@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 import torch
 
-from zoo import options
 from zoo.data import DataOptions, DataSpec, load_dataset
 from zoo.engine import BatchStream, Engine
 from zoo.errors import UsageError
@@ -89,7 +88,7 @@ def plan_run(
         UsageError: If a setting is not allowed.
         ZooError: If the data set must be loaded and is not there.
     """
-    settings, _ = resolve(
+    run = resolve(
         model,
         given,
         config=Path(config) if config else None,
@@ -97,7 +96,7 @@ def plan_run(
         out=Path(out) if out else None,
         resume=resume,
     )
-    objective: Objective = options.build(registry().model(settings.model), settings.options)
+    settings, objective = run.settings, run.objective
     shape, train_images, epochs = _describe_data(settings)
     if settings.epochs is None and settings.images is None:
         settings = attrs.evolve(settings, epochs=epochs)

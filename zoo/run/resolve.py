@@ -12,12 +12,22 @@ import attrs
 from zoo import options
 from zoo.data import absolute_name
 from zoo.errors import UsageError, unknown_name
+from zoo.interfaces import Objective
 from zoo.preset import get_presets
 from zoo.registry import registry
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings, differences
 
-__all__ = ["resolve"]
+__all__ = ["ResolvedRun", "resolve"]
+
+
+@attrs.frozen
+class ResolvedRun:
+    """A run before it begins: its settings, the model that they describe, and its folder."""
+
+    settings: RunSettings
+    objective: Objective
+    folder: RunFolder
 
 
 def resolve(
@@ -28,8 +38,8 @@ def resolve(
     preset: str | None,
     out: Path | None,
     resume: bool,
-) -> tuple[RunSettings, RunFolder]:
-    """Resolve the settings and the folder of a run.
+) -> ResolvedRun:
+    """Resolve the settings of a run, build its model, and find its folder.
 
     Explicit arguments take precedence over ``preset`` or ``config``, and those over the defaults. With ``resume``, the
     settings stored in the folder apply, and explicit arguments must agree with them.
@@ -72,13 +82,18 @@ def resolve(
                 f"resume: {folder.path} was begun with {'; '.join(changed)}; omit that, or choose another --out"
             )
         saved = {k: v for k, v in run_given.items() if k in RESULT_NEUTRAL_SETTINGS}
-        return attrs.evolve(there, **saved), folder
+        return ResolvedRun(attrs.evolve(there, **saved), _build(there.model, there.options), folder)
     if not settings.model:
         raise UsageError("model: name one, as in zoo run vaegan; zoo list models shows all")
-    objective = options.build(registry().model(settings.model), chosen)
+    objective = _build(settings.model, chosen)
     if not resume:
         folder.refuse_if_taken()
-    return attrs.evolve(settings, options=options.option_values(objective)), folder
+    return ResolvedRun(attrs.evolve(settings, options=options.option_values(objective)), objective, folder)
+
+
+def _build(model: str, chosen: Mapping[str, Any]) -> Objective:
+    objective: Objective = options.build(registry().model(model), chosen)
+    return objective
 
 
 def _make_absolute(name: str, value: Any) -> Any:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import attrs
 import torch
 
-from zoo import options
 from zoo.accelerators import KERNELS, choose_kernels, parse_kernels
 from zoo.callbacks import Callback, CallbackList
 from zoo.data import DataOptions, Dataset, cache_dir, load_dataset, parse_bytes
@@ -23,9 +22,8 @@ from zoo.run.identity import describe_run, is_checkpoint_of_0_1_0, refuse_other_
 from zoo.run.image_grids import draw_curves, draw_images
 from zoo.run.interrupts import Interrupts
 from zoo.run.length import count_steps
-from zoo.run.resolve import resolve
+from zoo.run.resolve import ResolvedRun, resolve
 from zoo.run.result import build_result
-from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RunSettings
 from zoo.run.trained import TrainedModel, make_networks, wrap_trained
 from zoo.run.training_loop import fit
@@ -90,7 +88,7 @@ def train(
     """
     ranks = Ranks.from_environment()
     callback = _collect_callbacks(callbacks) if ranks.is_main else CallbackList()
-    settings, folder = resolve(
+    run = resolve(
         model,
         given,
         config=Path(config) if config else None,
@@ -100,21 +98,14 @@ def train(
     )
     with Interrupts() as interrupts:
         try:
-            return _run(settings, folder, ranks, callback, interrupts, resume)
+            return _run(run, ranks, callback, interrupts, resume)
         except Interrupted as error:
-            error.folder = folder.path if folder.config.is_file() else None
+            error.folder = run.folder.path if run.folder.config.is_file() else None
             raise
 
 
-def _run(
-    settings: RunSettings,
-    folder: RunFolder,
-    ranks: Ranks,
-    callback: CallbackList,
-    interrupts: Interrupts,
-    resume: bool,
-) -> TrainedModel:
-    objective: Objective = options.build(registry().model(settings.model), settings.options)
+def _run(run: ResolvedRun, ranks: Ranks, callback: CallbackList, interrupts: Interrupts, resume: bool) -> TrainedModel:
+    settings, objective, folder = run.settings, run.objective, run.folder
     device = ranks.device(choose_device(settings.device))
     data = load_data(settings, callback.decoded)
     if settings.epochs is None and settings.images is None:
