@@ -37,7 +37,7 @@ FRACTION = 1 / 16
 def equality(args: argparse.Namespace) -> list[list[str]]:
     """Graph ≡ eager."""
     what = ["-k", "recorded or compiled_step"] if args.small else ["-m", "cuda"]
-    return [[sys.executable, "-m", "pytest", str(HERE.parent / "tests/test_engine_faster.py"), *what]]
+    return [[sys.executable, "-m", "pytest", str(HERE.parent / "tests/test_engine_compile_and_graphs.py"), *what]]
 
 
 def speed(args: argparse.Namespace) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""What the tests of ``zoo bench`` share: a package of misbehaving models, small grids, and how to compare two."""
+"""Helpers of the tests of ``zoo bench``: a package of misbehaving models, small grids, and comparisons of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A player's gradient in a turn against its loss written by hand: what the tests of the models share."""
+"""Helper of the model tests: compares a player's gradient with the gradient of a loss written out by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of runs and of the command line share: one thread, a cache of their own, small finished runs."""
+"""Fixtures for runs and the command line: one thread, a separate cache, small finished runs."""
 
 from __future__ import annotations
 

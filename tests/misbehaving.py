@@ -1,4 +1,4 @@
-"""A third party's plugin whose models misbehave, each in its way, until a file called ``mended`` lies in TOYS.
+"""A plugin of models that fail, each in its own way, until a file ``mended`` exists in the folder TOYS.
 
 Installed into a folder of its own by ``test_bench.py``; workers find it as they find any plugin.
 """

@@ -1,4 +1,4 @@
-"""Results as runs leave them, made by hand for the tests of the leaderboard; no run, no torch."""
+"""Helpers of the leaderboard tests: hand-made results in the format of runs, without training and without torch."""
 
 from __future__ import annotations
 

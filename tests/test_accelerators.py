@@ -1,4 +1,4 @@
-"""Layers that compute through faster kernels compute what torch's own do, and no gradient that nobody asks for."""
+"""Accelerated layers compute what torch's layers compute, forward and backward."""
 
 from __future__ import annotations
 

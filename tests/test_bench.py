@@ -1,7 +1,7 @@
-"""``zoo bench`` whatever happens: killed workers and drivers, full disks, broken models, two drivers at once.
+"""``zoo bench`` with killed workers and drivers, full disks, broken models, and two drivers on one folder.
 
-Each test ends with what a user cares for: the grid completes, nothing that was finished is lost or done twice, and
-every cell has the bits of a run that nobody disturbed.
+Each test ends with the same checks: the grid completes, no finished cell is lost or repeated, and every cell has the
+bits of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_help import Noted, alive, bench, board, facts, finishes, install, protocol, tensors
+from bench_helpers import Noted, alive, bench, board, facts, finishes, install, protocol, tensors
 
 from zoo.bench import CellState, Resources, run_grid
 from zoo.bench.cells import End, Job, read_progress
@@ -290,10 +290,8 @@ def wait_for(condition: Any, seconds: float = 180) -> None:
         time.sleep(0.02)
 
 
-KILLED = pytest.param(signal.SIGKILL, marks=pytest.mark.slow, id="killed")
-
-
-@pytest.mark.parametrize("number", [KILLED, pytest.param(signal.SIGINT, id="interrupted")])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_the_driver_goes(number, tmp_path, toys, toml, undisturbed):
     """Its workers stop too, and keep what they have; the same command completes the grid, and redoes nothing."""
     out = tmp_path / "out"

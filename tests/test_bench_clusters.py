@@ -1,4 +1,4 @@
-"""``zoo bench`` on a Ray cluster and through submitit: the same grid, the same bits, whatever happens to a machine."""
+"""``zoo bench`` on Ray and through submitit: the grid and bits of the local executor, also if a machine is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_help import Noted, board, facts, finishes, install
+from bench_helpers import Noted, board, facts, finishes, install
 
 from zoo.bench import Resources
 from zoo.bench.cells import read_progress

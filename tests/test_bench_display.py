@@ -1,4 +1,4 @@
-"""How ``zoo bench`` shows itself, on a terminal and in a pipe; and what a machine is taken to have."""
+"""The display of ``zoo bench`` on a terminal and in a pipe, and the detection of cores and GPUs."""
 
 from __future__ import annotations
 

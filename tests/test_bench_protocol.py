@@ -1,4 +1,4 @@
-"""Protocol files: what is refused and how it is told, what counts as the same protocol, and which cells it makes."""
+"""Protocol files of ``zoo bench``: validation and its messages, digests, and the cells that they define."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run has for the sake of benchmarks: a budget in images, a record that repeats it, pictures to look at."""
+"""Parts of a run that benchmarks need: a budget in images, the command that repeats it, pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callbacks of a training run: what they receive, from callers, plugins and packages outside the repository."""
+"""Callbacks of a training run: their arguments, and callbacks from callers, plugins and other packages."""
 
 from __future__ import annotations
 

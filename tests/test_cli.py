@@ -1,4 +1,4 @@
-"""The command line: what is asked wrongly is told in one line, and what is asked rightly is done, quietly in a pipe."""
+"""The command line: one-line errors, exit statuses, and the output of each command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run folders of zoo 0.1.0: their names are converted where they are read."""
+"""Run folders of zoo 0.1.0: old names are converted when they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets: pixels arrive as they were published or saved; nothing is lost or fetched silently."""
+"""Data sets: pixels equal those published or saved, and nothing is dropped or downloaded silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes train one run: their shares make up the batch, and they end where one process ends."""
+"""Training in several processes: their shares make up the batch, and the result is that of one process."""
 
 from __future__ import annotations
 

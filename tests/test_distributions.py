@@ -1,4 +1,4 @@
-"""Densities and divergences against torch.distributions, an independent implementation, and against hand-made sums."""
+"""Densities and divergences against torch.distributions and hand-derived values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents say must be so: their code runs, and nothing that users can reach is left out of them."""
+"""The documents: their code runs, and they cover every hook, command, option and layer."""
 
 from __future__ import annotations
 
@@ -63,6 +63,22 @@ def test_the_readmes_game_table_is_the_one_that_zoo_show_prints(capsys):
     assert table.count("\n") == 4
     for row in table.strip().splitlines():
         assert " ".join(row.split()) in " ".join(printed.split())
+
+
+def test_the_readmes_two_commands_are_those_of_ci():
+    first, second = blocks(README, "sh")[:2]
+    assert first == "pip install -e . && zoo run vaegan\n"
+    assert second == "pip install -e '.[dev]' && pytest\n"
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    steps = [
+        "pip install --quiet -e .\n",
+        "zoo run vaegan",
+        "pip install --quiet -e '.[dev]'\n",
+        "\npytest -rs",
+        "-m slow",
+    ]
+    places = [ci.index(step) for step in steps]
+    assert places == sorted(places)
 
 
 def test_every_command_that_readme_uses_exists_with_its_flags():

@@ -1,4 +1,4 @@
-"""The engine's promise: every player gets exactly the gradient of its own row, and nothing else moves."""
+"""The engine: each player gets exactly the gradient of its own row of the game table, and nothing else is updated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scores must be right before they can be trusted: oracles, hand-derived values, and every refusal."""
+"""Evaluation: extractors, Fréchet distance, protocol and refusals, against oracles and hand-derived values."""
 
 from __future__ import annotations
 

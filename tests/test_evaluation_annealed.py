@@ -1,4 +1,4 @@
-"""Annealed importance sampling against densities that are known: in closed form, and by quadrature."""
+"""Annealed importance sampling against known densities: closed forms and quadrature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Degenerate inputs: each has the right value, or one line that says what is wrong; never NaN in a table."""
+"""Scores of degenerate inputs: the correct value or a one-line error, never NaN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DINOv2 with random weights: the graph against one written out, the preparation against Pillow, every refusal."""
+"""DINOv2 with random weights: network against a plain implementation, preprocessing against Pillow, refused files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of docs/evaluation.md are those of the records, and the records say what they must."""
+"""The numbers in docs/evaluation.md equal the records."""
 
 from __future__ import annotations
 

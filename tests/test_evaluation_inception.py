@@ -1,6 +1,6 @@
-"""Inception must be torch-fidelity's, and the faults of its neighbors must be known on the day that they go.
+"""Inception equals torch-fidelity's, and known faults of other libraries' versions still exist.
 
-Its weights here are random, in torch-fidelity's file format: the graph and the preparation are what is tested.
+The weights are random, in torch-fidelity's file format: the tests cover the network and the preprocessing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A score must be the same however it is computed: batches, order, shards, processes, threads, device."""
+"""Scores do not depend on batches, order, shards, processes, threads or device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atomic writing: a file is the old or the whole new one, and no write leaves its folder."""
+"""Atomic writing: a file is the old or the new one as a whole, and no write leaves its folder."""
 
 from __future__ import annotations
 

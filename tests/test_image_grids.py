@@ -1,4 +1,4 @@
-"""The pictures of a run show every pixel of what they are said to show."""
+"""Image grids of a run show every pixel unchanged."""
 
 from __future__ import annotations
 

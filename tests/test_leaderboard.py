@@ -1,4 +1,4 @@
-"""The leaderboard's judgement: who is ranked with whom, how, and what is left out and why."""
+"""The leaderboard: grouping, ranking, intervals, and results that are left out with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a browser: it sorts, filters and opens, asks nobody for anything, and stays small."""
+"""The leaderboard page in a browser: sorting, filtering, no requests to other hosts, size."""
 
 from __future__ import annotations
 

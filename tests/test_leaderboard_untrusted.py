@@ -1,4 +1,4 @@
-"""The leaderboard reads what strangers wrote: nothing of it may become markup, leave its folder, or stop the others."""
+"""The leaderboard with results of unknown origin: no markup injection, no access outside the folder, size limits."""
 
 from __future__ import annotations
 

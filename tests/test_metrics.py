@@ -1,4 +1,4 @@
-"""KID, precision, recall, density, coverage and memorization against oracles, by hand, and at their edges."""
+"""KID, precision, recall, density, coverage and memorization against oracles and hand-derived values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All scores in one call, their cache, the protocol that they carry, and the commands that show them."""
+"""All scores in one call of ``evaluate``: cached statistics, the protocol, ``zoo eval`` and ``zoo compare``."""
 
 from __future__ import annotations
 

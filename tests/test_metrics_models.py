@@ -1,4 +1,4 @@
-"""Scores of codes and densities: scikit-learn, closed forms, hand-derived values, and their edges."""
+"""Scores of codes and densities against scikit-learn, closed forms and hand-derived values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GAN, WGAN-GP, BiGAN, ALI and ALICE: each is what its paper says, by values or gradients recomputed by hand."""
+"""GAN, WGAN-GP, BiGAN, ALI and ALICE against the equations of their papers."""
 
 from __future__ import annotations
 

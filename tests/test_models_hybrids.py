@@ -1,4 +1,4 @@
-"""AAE, VAE-GAN, its hybrids and the games without a critic: each is what its paper says, recomputed by hand."""
+"""AAE, VAE-GAN, its hybrids and the games without a critic against the equations of their papers."""
 
 from __future__ import annotations
 

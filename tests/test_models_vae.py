@@ -1,4 +1,4 @@
-"""VAE, β-VAE, IWAE, AVB and WAE: each is what its paper says, by hand-derived values or another computation."""
+"""VAE, β-VAE, IWAE, AVB and WAE against the equations of their papers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks must fit any data set to the pixel, and every weight in them must be able to learn."""
+"""Networks fit every image size, and every weight receives a gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``zoo new``: the package that it makes installs, passes its own tests, and its model runs."""
+"""``zoo new``: the generated package installs, passes its own tests, and its model runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A setting that is wrong must be refused with the remedy, and one that is right must survive the settings file."""
+"""Options of models and runs: validation, messages, and the round trip through the settings file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands from packages outside the repository: listed, run, and harmless if they fail."""
+"""Commands of packages outside the repository: listed, run, and isolated if they fail."""
 
 from __future__ import annotations
 

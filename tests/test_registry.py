@@ -1,4 +1,4 @@
-"""A broken plugin must be named with its reason and harm no other, and no plugin may take what is not its own."""
+"""The registry: a broken plugin is reported and isolated, and no plugin replaces a name that is taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is stopped at any moment goes on to the bits that it would have had: processes, signals, full disks."""
+"""Resumed runs end in the same bits, whatever stopped them: a killed process, a signal, a full disk."""
 
 from __future__ import annotations
 

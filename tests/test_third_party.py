@@ -1,4 +1,4 @@
-"""A model from another package, pip-installed, is everywhere that a bundled one is, and a broken one harms nobody."""
+"""A model from an installed package works everywhere that a bundled one does; a broken package is isolated."""
 
 from __future__ import annotations
 
