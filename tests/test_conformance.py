@@ -21,7 +21,7 @@ def model_checks():
             yield pytest.param(model, check, marks=[pytest.mark.slow] if slow else [])
 
 
-@pytest.mark.parametrize(("model", "check"), model_checks())
+@pytest.mark.parametrize(("model", "check"), list(model_checks()))
 def test_model_conforms(model, check):
     for shape in SHAPES[: 1 if check in ONCE else None]:
         assert run_check(CHECKS[check], Case(registry().models[model].value, shape)) is None, shape
