@@ -1,4 +1,4 @@
-"""Presets: named settings of a model, with their source and how they differ from it."""
+"""Presets: named settings of a model, with their source and the differences from it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Preset:
 
     Args:
         settings: Settings of the run and options of the model, by name.
-        source: Where they come from: sections of the paper, files of the authors' code.
-        deviations: Differences to the source that remain: what → how it differs, or why.
+        source: Sections of the paper or files of the authors' code.
+        deviations: Remaining differences from the source, with the details.
 
     >>> Preset({"latent": 50}, "section 4", {"Adam": "in place of SGD"}).summary
     'differs in Adam'
@@ -31,18 +31,18 @@ class Preset:
 
     @property
     def summary(self) -> str:
-        """``exact``, or ``differs in`` and what differs."""
+        """``exact``, or the differences from the source."""
         return f"differs in {'; '.join(self.deviations)}" if self.deviations else "exact"
 
 
 def get_presets(model: type) -> dict[str, Preset]:
-    """Presets of a model by name; plain settings, as models of zoo 0.1.0 have them, become presets without a source."""
+    """Presets of a model by name; plain settings, as in models of zoo 0.1.0, become presets without a source."""
     found: Mapping[str, Preset | Mapping[str, Any]] = getattr(model, "presets", {})
     return {name: value if isinstance(value, Preset) else Preset(value) for name, value in found.items()}
 
 
 def format_settings(settings: Mapping[str, Any]) -> str:
-    """Settings on one line.
+    """Format settings on one line.
 
     >>> format_settings({"dataset": "mnist", "joint": True})
     'dataset mnist, joint true'
