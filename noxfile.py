@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import nox
 
-nox.options.sessions = ["lint", "tests", "docs"]
 nox.options.reuse_existing_virtualenvs = True
 
 
@@ -34,7 +33,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def all_tests(session: nox.Session) -> None:
     """Run all tests, the slow ones included."""
     install(session)
