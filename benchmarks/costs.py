@@ -34,7 +34,7 @@ def cost(bench: Bench) -> Table:
             times, kernels, busy = where(bench, engine)
             arithmetic = times.get("convolution", 0.0) + times.get("matrix product", 0.0)
             limit = "launches and Python" if busy < 0.5 else "arithmetic" if arithmetic > 0.5 else "memory"
-            memory = memory_of(bench, name, family)
+            memory = measure_memory(bench, name, family)
             achieved = flops / each
             row = {
                 "model": name,
@@ -96,7 +96,7 @@ def where(bench: Bench, engine: Engine) -> tuple[dict[str, float], int, float]:
     return {kind: t / total for kind, t in ranked}, round(count / steps), min(1.0, total / 1e6 / spent)
 
 
-def memory_of(bench: Bench, name: str, family: str) -> int:
+def measure_memory(bench: Bench, name: str, family: str) -> int:
     """Bytes that training needs beyond an idle process (CPU), or at most has allocated (GPU)."""
     if bench.device.type == "cuda":
         torch.cuda.empty_cache()

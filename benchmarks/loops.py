@@ -64,7 +64,7 @@ def adam(net: zoo.Networks, *names: str, lr: float, beta1: float, weight_decay: 
     return torch.optim.Adam(parameters, lr=lr, betas=(beta1, 0.999), weight_decay=weight_decay, fused=True)
 
 
-def parameters_of(net: zoo.Networks, *names: str) -> list[torch.nn.Parameter]:
+def get_parameters(net: zoo.Networks, *names: str) -> list[torch.nn.Parameter]:
     """All of them."""
     return [p for name in names for p in net[name].parameters()]
 
@@ -91,7 +91,7 @@ def vaegan(data: Resident | Loader, net: zoo.Networks, model: Any) -> Step:
     """A VAE-GAN's training step, each loss to its own network."""
     names = ("encoder", "decoder", "critic")
     adams = [adam(net, name, lr=model.lr, beta1=model.beta1) for name in names]
-    parameters = {name: parameters_of(net, name) for name in names}
+    parameters = {name: get_parameters(net, name) for name in names}
 
     def step() -> None:
         x = data.next()
@@ -119,7 +119,7 @@ def aae(data: Resident | Loader, net: zoo.Networks, model: Any) -> Step:
     autoencoder = adam(net, "encoder", "decoder", lr=model.lr, beta1=0.9)
     critic = adam(net, "critic", lr=model.regularize_lr, beta1=model.beta1)
     generator = adam(net, "encoder", lr=model.regularize_lr, beta1=model.beta1)
-    encoder = parameters_of(net, "encoder")
+    encoder = get_parameters(net, "encoder")
 
     def blur(z: Tensor) -> Tensor:
         return z + model.noise * torch.randn_like(z)
@@ -150,7 +150,7 @@ def bigan(data: Resident | Loader, net: zoo.Networks, model: Any) -> Step:
     """A BiGAN's training step, both sides at once."""
     settings = {"lr": model.lr, "beta1": model.beta1, "weight_decay": model.weight_decay}
     adams = [adam(net, "encoder", "decoder", **settings), adam(net, "critic", **settings)]
-    players, critic = parameters_of(net, "encoder", "decoder"), parameters_of(net, "critic")
+    players, critic = get_parameters(net, "encoder", "decoder"), get_parameters(net, "critic")
 
     def step() -> None:
         x = data.next()

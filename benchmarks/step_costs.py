@@ -81,7 +81,7 @@ class Counter(TorchDispatchMode):
         return out
 
 
-def engine_of(name: str, data: Dataset, **settings: Any) -> Engine:
+def make_engine(name: str, data: Dataset, **settings: Any) -> Engine:
     """A model's engine on digits."""
     torch.manual_seed(0)
     model = options.build(registry().model(name), settings)
@@ -91,7 +91,7 @@ def engine_of(name: str, data: Dataset, **settings: Any) -> Engine:
 
 def counts(name: str, data: Dataset) -> dict[str, int]:
     """Of one step, the third: the first also makes what all later ones have."""
-    engine = engine_of(name, data)
+    engine = make_engine(name, data)
     engine.step()
     engine.step()
     with Counter() as counter:  # type: ignore[no-untyped-call]
@@ -102,7 +102,7 @@ def counts(name: str, data: Dataset) -> dict[str, int]:
 
 def ratio(name: str, family: str, data: Dataset, pairs: int = 21) -> float:
     """Median of the engine's pace over the hand-written loop's, in alternating blocks of a tenth of a second."""
-    engine = engine_of(name, data, family=family)
+    engine = make_engine(name, data, family=family)
     model = engine.objective
     torch.manual_seed(0)
     bare = LOOPS[name](Resident(data.train.images, BATCH, CPU), make_networks(model, data.spec), model)

@@ -21,7 +21,7 @@ from zoo import options
 from zoo.compatibility import RENAMED_OPTIONS, UNUSED_OPTIONS, convert_result
 from zoo.data import Dataset, Split
 from zoo.evaluation import Protocol
-from zoo.evaluation.protocol import fingerprint_of
+from zoo.evaluation.protocol import compute_fingerprint
 from zoo.leaderboard import build, to_markdown
 from zoo.registry import registry
 from zoo.run.identity import refuse_other_run
@@ -332,7 +332,7 @@ def test_options_of_other_models_keep_their_names() -> None:
 
 
 def test_the_protocol_of_0_1_0_is_that_of_classifier_v1_today() -> None:
-    assert fingerprint_of(PROTOCOL) == FINGERPRINT
+    assert compute_fingerprint(PROTOCOL) == FINGERPRINT
     found = Protocol.from_dict(PROTOCOL)
     extractor = zoo.evaluation.ClassifierV1()
     assert (found.extractor, found.extractor_digest) == (extractor.name, extractor.digest)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zoo.data.download import Published, data_root, obtain
 from zoo.data.image_format import ImageFormat
-from zoo.data.image_store import ImageStore, Stored, key_of
+from zoo.data.image_store import ImageStore, Stored, hash_facts
 from zoo.data.images import render
 from zoo.data.spec import DataOptions, Dataset
 from zoo.errors import ZooError
@@ -63,7 +63,7 @@ def load_celeba(options: DataOptions) -> Dataset:
 
 def _store(source: Path, partition: Path, form: ImageFormat, options: DataOptions) -> ImageStore:
     stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in (source, partition)]
-    return ImageStore("celeba", "celeba", key_of(str(source.resolve()), stamps, form, _CROP), options)
+    return ImageStore("celeba", "celeba", hash_facts(str(source.resolve()), stamps, form, _CROP), options)
 
 
 def _decode(store: ImageStore, source: Path, partition: Path, form: ImageFormat) -> Stored:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zoo.data.image_folder import default_epochs, default_format
 from zoo.data.image_format import ImageFormat
-from zoo.data.image_store import DamagedImageError, ImageStore, Stored, key_of
+from zoo.data.image_store import DamagedImageError, ImageStore, Stored, hash_facts
 from zoo.data.images import in_threads, is_gray, probe, read
 from zoo.data.listing import share
 from zoo.data.names import public_name
@@ -49,7 +49,7 @@ def open_huggingface(source: str | datasets.Dataset | datasets.DatasetDict, opti
     parts = _splits(_load(source), name)
     image, label = _columns(parts[0], name)
     names = _class_names(parts, label)
-    key = key_of([part._fingerprint for part in parts], image, label, options.format, _version())
+    key = hash_facts([part._fingerprint for part in parts], image, label, options.format, _version())
     store = ImageStore(public_name(name), "hf", key, options)
     stored = store.find()
     if stored is None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zoo.data.download import check_directory, data_root
 from zoo.data.image_format import SMALLEST_SIDE, ImageFormat
-from zoo.data.image_store import DamagedImageError, ImageStore, Stored, key_of
+from zoo.data.image_store import DamagedImageError, ImageStore, Stored, hash_facts
 from zoo.data.images import in_threads, is_gray, probe, read
 from zoo.data.listing import Item, scan, share
 from zoo.data.names import public_name
@@ -119,7 +119,7 @@ def _key(root: Path, items: Sequence[Item], options: DataOptions) -> str:
             stamps.append((-1, -1))
     form = options.format
     paths = [item.path for item in items]
-    return key_of(PIL.__version__, form.size, form.crop, form.channels, str(root.resolve()), paths, stamps)
+    return hash_facts(PIL.__version__, form.size, form.crop, form.channels, str(root.resolve()), paths, stamps)
 
 
 def _decode(store: ImageStore, root: Path, items: Sequence[Item], options: DataOptions) -> Stored:

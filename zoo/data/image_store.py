@@ -26,7 +26,7 @@ from zoo.data.spec import DataOptions, Dataset, DataWarning, Split, StoredStatis
 from zoo.errors import ZooError
 from zoo.files import open_atomic
 
-__all__ = ["DamagedImageError", "Decoded", "ImageStore", "Stored", "key_of"]
+__all__ = ["DamagedImageError", "Decoded", "ImageStore", "Stored", "hash_facts"]
 
 BLOCK_BYTES = 2**25
 """Decoded bytes per block: the most that is decoded again after an interruption."""
@@ -39,7 +39,7 @@ class DamagedImageError(Exception):
     """An image cannot be decoded and is to be left out; the message is the reason."""
 
 
-def key_of(*facts: object) -> str:
+def hash_facts(*facts: object) -> str:
     """A digest of all that determines decoded images."""
     return hashlib.sha256(repr((_FORMAT, *facts)).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -73,7 +73,7 @@ class ImageStore:
     Args:
         name: Name of the data set.
         kind: Kind of source, the beginning of the file names.
-        key: Digest of all that determines the images; see `key_of`.
+        key: Digest of all that determines the images; see `hash_facts`.
         options: Their `memory` and `progress`.
     """
 

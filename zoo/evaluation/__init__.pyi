@@ -4,7 +4,7 @@ from .efficientnet import EfficientNet
 from .extractors import Classifier, ClassifierV1, Extractor, PinnedClassifier
 from .files import read_images
 from .inception import Inception
-from .pipeline import NearestTraining, Scores, default_n, evaluate, evaluate_images, protocol_of
+from .pipeline import NearestTraining, Scores, default_n, evaluate, evaluate_images, make_protocol
 from .protocol import Protocol
 from .random_features import RandomFeatures
 from .reference import (
@@ -43,7 +43,7 @@ __all__ = [
     "evaluate",
     "evaluate_images",
     "feature_moments",
-    "protocol_of",
+    "make_protocol",
     "read_images",
     "reference_moments",
     "score_name",

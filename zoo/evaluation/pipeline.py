@@ -16,14 +16,14 @@ from zoo.evaluation.protocol import Protocol, versions
 from zoo.evaluation.reference import EvaluationData, ReferenceStatistics, score_name
 from zoo.evaluation.sample_buffer import SampleBuffer
 from zoo.evaluation.settings import EvaluationSettings, ModelFunctions, NamedMetric
-from zoo.metrics.base import Metric, stage_of
+from zoo.metrics.base import Metric, input_stage
 from zoo.metrics.built_in import protocol_entries
 from zoo.metrics.coverage import ClassCoverage
 from zoo.metrics.memorization import Memorization
 from zoo.metrics.score_info import ScoreInfo
 from zoo.metrics.subsets import random_indices
 
-__all__ = ["NearestTraining", "Scores", "default_n", "evaluate", "evaluate_images", "protocol_of"]
+__all__ = ["NearestTraining", "Scores", "default_n", "evaluate", "evaluate_images", "make_protocol"]
 
 _MOST_GENERATED = 10_000
 _NEIGHBORS_SHOWN = 50
@@ -158,7 +158,7 @@ def evaluate_images(
     if functions.density is not None and metrics.need_stage("density"):
         metrics.feed(density_inputs(functions.density, dataset), settings.seed)
     values, infos = metrics.collect(reference)
-    protocol = protocol_of(dataset, extractor, settings, second)
+    protocol = make_protocol(dataset, extractor, settings, second)
     coverage, memorization = metrics.find(ClassCoverage), metrics.find(Memorization)
     shares = coverage.shares() if coverage is not None else None
     neighbors = None
@@ -234,7 +234,7 @@ class _Metrics:
 
     def need_stage(self, stage: str) -> bool:
         """Whether a metric needs inputs of this stage."""
-        return any(stage_of(metric.needs) == stage for _, metric in self._defined())
+        return any(input_stage(metric.needs) == stage for _, metric in self._defined())
 
     def feed(self, inputs: dict[str, Any], seed: int | None = None) -> None:
         """Update every metric whose inputs are all available, except those that take a part of the images.
@@ -321,7 +321,7 @@ def _guard(entry: NamedMetric, function: Callable[..., T], *arguments: Any) -> T
         raise ZooError(f"metric {entry.name!r} ({entry.package}): {reason}; report it to that package") from error
 
 
-def protocol_of(
+def make_protocol(
     dataset: EvaluationData, extractor: Extractor, settings: EvaluationSettings, second: Extractor | None = None
 ) -> Protocol:
     """The protocol of scores under these settings.

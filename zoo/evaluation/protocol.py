@@ -13,7 +13,7 @@ import attrs
 from zoo.compatibility import convert_protocol
 from zoo.errors import ZooError
 
-__all__ = ["DTYPE", "QUANTIZATION", "Protocol", "fingerprint_of", "versions"]
+__all__ = ["DTYPE", "QUANTIZATION", "Protocol", "compute_fingerprint", "versions"]
 
 QUANTIZATION = "generated: mul(255).round().clamp(0, 255).to(uint8), once; real: the original uint8"
 DTYPE = "features float32 (TF32 off), moments float64"
@@ -35,7 +35,7 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def fingerprint_of(entries: Mapping[str, Any]) -> str:
+def compute_fingerprint(entries: Mapping[str, Any]) -> str:
     """SHA-256, in hexadecimal, of all entries except the seed, the data set's name and separately compared metrics."""
     compared = {name: value for name, value in entries.items() if name not in _NOT_COMPARED}
     text = json.dumps(compared, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -84,8 +84,8 @@ class Protocol:
 
     @property
     def fingerprint(self) -> str:
-        """See `fingerprint_of`."""
-        return fingerprint_of(self.to_dict())
+        """See `compute_fingerprint`."""
+        return compute_fingerprint(self.to_dict())
 
     def differs_from(self, other: Protocol) -> list[str]:
         """Names of the entries that differ; empty if scores under the two protocols can be compared."""

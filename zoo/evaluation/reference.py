@@ -16,7 +16,7 @@ from zoo.evaluation.efficientnet import EfficientNet, PerceptualNetwork
 from zoo.evaluation.extractors import Extractor
 from zoo.evaluation.inception import DIGEST as INCEPTION_DIGEST
 from zoo.evaluation.inception import Inception
-from zoo.evaluation.statistics_cache import cached, key_of
+from zoo.evaluation.statistics_cache import cache_key, cached
 from zoo.metrics.base import MAX_SAMPLES
 from zoo.metrics.distances import kth_neighbor_distances, nearest
 from zoo.metrics.moments import Moments, ReferenceMoments
@@ -113,7 +113,7 @@ def reference_moments(
         return {"mean": made.moments.mean, "cov": made.moments.cov, "root": made.root}
 
     kinds = {"mean": ((d,), torch.float64), "cov": ((d, d), torch.float64), "root": ((d, d), torch.float64)}
-    found = cached(key_of(extractor, dataset_digest, split, n), kinds, compute, folder)
+    found = cached(cache_key(extractor, dataset_digest, split, n), kinds, compute, folder)
     return ReferenceMoments(Moments.from_statistics(n, found["mean"], found["cov"]), found["root"])
 
 
@@ -159,7 +159,7 @@ class ReferenceSamples:
     def _features(self, images: Tensor, split: str, indices: Tensor | None = None) -> Tensor:
         n = len(images) if indices is None else len(indices)
         extractor, shape = self._extractor, (n, self._extractor.features)
-        key = key_of(extractor, self._digest, split, n, kind="features")
+        key = cache_key(extractor, self._digest, split, n, kind="features")
 
         def compute() -> dict[str, Tensor]:
             return {"features": torch.cat([extractor(part).cpu() for part in _batches(images, indices, 500)])}
@@ -169,14 +169,14 @@ class ReferenceSamples:
 
     def radii(self, k: int) -> Tensor:
         """Squared distance of each test vector to its k-th nearest other test vector, float64 (N,)."""
-        key = key_of(self._extractor, self._digest, self._split, len(self.test), kind="radii", k=str(k))
+        key = cache_key(self._extractor, self._digest, self._split, len(self.test), kind="radii", k=str(k))
         kinds = {"radii": ((len(self.test),), torch.float64)}
         found = cached(key, kinds, lambda: {"radii": kth_neighbor_distances(self.test, k)}, self._folder)
         return found["radii"].to(self.test.device)
 
     def test_to_train_distances(self) -> Tensor:
         """Distance of each test vector to its nearest training vector, float64 (N,)."""
-        key = key_of(self._extractor, self._digest, self._split, len(self.test), kind="nearest of train")
+        key = cache_key(self._extractor, self._digest, self._split, len(self.test), kind="nearest of train")
         kinds = {"distances": ((len(self.test),), torch.float64)}
         found = cached(key, kinds, lambda: {"distances": nearest(self.test, self.train)[0]}, self._folder)
         return found["distances"].to(self.test.device)

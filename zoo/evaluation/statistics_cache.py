@@ -17,7 +17,7 @@ from zoo.evaluation.extractors import Extractor
 from zoo.evaluation.protocol import versions
 from zoo.files import open_atomic
 
-__all__ = ["Kind", "cached", "key_of"]
+__all__ = ["Kind", "cache_key", "cached"]
 
 _FORMAT = "1"
 
@@ -25,7 +25,7 @@ Kind = tuple[tuple[int, ...], torch.dtype]
 """Shape and dtype that a cached tensor must have."""
 
 
-def key_of(extractor: Extractor, dataset_digest: str, split: str, n: int, **more: str) -> str:
+def cache_key(extractor: Extractor, dataset_digest: str, split: str, n: int, **more: str) -> str:
     """A digest of the extractor, the real pictures and what else determines the tensors."""
     entries = {
         "format": _FORMAT,
@@ -50,7 +50,7 @@ def cached(
     A cached file that is damaged is computed again. Where the cache cannot be written a warning says so.
 
     Args:
-        key: as `key_of` gives it.
+        key: as `cache_key` gives it.
         kinds: the tensors by name, with shape and dtype.
         compute: what finds them.
         folder: where the cache is; by default ``reference`` in zoo's cache folder.

@@ -20,7 +20,7 @@ from zoo.leaderboard.labels import in_words
 from zoo.leaderboard.number_format import figure, in_places, plus_minus, share
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
 from zoo.leaderboard.scatter import scatter
-from zoo.leaderboard.score_columns import GROUPS, group_of, stability_line
+from zoo.leaderboard.score_columns import GROUPS, score_group, stability_line
 
 __all__ = ["LARGEST", "to_html"]
 
@@ -228,7 +228,7 @@ def _group(group: LeaderboardGroup, index: int, texts: Sequence[str]) -> dict[st
     ]
     for head, (_, better, _) in zip(heads[6:], scores, strict=False):
         head["arrow"] = arrows[better]
-    groups = [group_of(group.score_info[name]) for name in _columns(group)]
+    groups = [score_group(group.score_info[name]) for name in _columns(group)]
     spans = [(name, groups.count(name)) for name in GROUPS if name in groups]
     starts = itertools.accumulate([3, len(_HEADS), *(count for _, count in spans)])
     for start, name in zip(starts, ["runs", *(name for name, _ in spans), "cost"], strict=True):

@@ -12,7 +12,7 @@ import attrs
 
 from zoo.compatibility import convert_result
 from zoo.errors import ZooError
-from zoo.evaluation.protocol import Protocol, fingerprint_of
+from zoo.evaluation.protocol import Protocol, compute_fingerprint
 from zoo.leaderboard.cards import read_card
 from zoo.leaderboard.commands import checked, rebuilt
 from zoo.leaderboard.result_folder import ResultFolder
@@ -261,7 +261,7 @@ def _protocol(value: Any) -> tuple[Protocol, str, str]:
             protocol = Protocol.from_dict(entries)
         except ZooError as error:
             raise RefusedError(note(str(error), "protocol")) from None
-        _SEEN[key] = protocol, protocol.fingerprint, fingerprint_of(entries)
+        _SEEN[key] = protocol, protocol.fingerprint, compute_fingerprint(entries)
     return _SEEN[key]
 
 

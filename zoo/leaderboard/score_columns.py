@@ -19,8 +19,8 @@ __all__ = [
     "columns",
     "comparable",
     "describe_scores",
-    "group_of",
     "image_error",
+    "score_group",
     "second_opinion",
     "shown",
     "stability_line",
@@ -83,10 +83,10 @@ def columns(group: Mapping[str, ScoreInfo], rows: Sequence[Mapping[str, Any]], h
         headline: The score that ranks, which has a column of its own.
     """
     known = [n for n, info in group.items() if info.column and n != headline and any(n in row for row in rows)]
-    return sorted(known, key=lambda name: list(GROUPS).index(group_of(group[name])))
+    return sorted(known, key=lambda name: list(GROUPS).index(score_group(group[name])))
 
 
-def group_of(info: ScoreInfo) -> str:
+def score_group(info: ScoreInfo) -> str:
     """The group of columns that a score belongs to."""
     return _GROUP_OF.get(info.group, "other scores")
 

@@ -18,7 +18,7 @@ from zoo.metrics.torchmetrics_import import TorchMetric
 if TYPE_CHECKING:
     from zoo.metrics.moments import ReferenceMoments
 
-__all__ = ["INPUTS", "MAX_SAMPLES", "Metric", "MetricSet", "ReferenceData", "stage_of"]
+__all__ = ["INPUTS", "MAX_SAMPLES", "Metric", "MetricSet", "ReferenceData", "input_stage"]
 
 MetricSet = Literal["quick", "full", "on request"]
 
@@ -58,7 +58,7 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
 """Inputs that `Metric.needs` may name, by evaluation stage. Samples and reconstructions arrive in batches."""
 
 
-def stage_of(needs: tuple[str, ...]) -> str | None:
+def input_stage(needs: tuple[str, ...]) -> str | None:
     """The stage that supplies all of these inputs; None if there is no such stage."""
     return next((stage for stage, inputs in INPUTS.items() if needs and set(needs) <= set(inputs)), None)
 
@@ -172,7 +172,7 @@ class Metric(TorchMetric):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if all(isinstance(info, ScoreInfo) for info in cls.scores):  # else `problem` reports it
-            cls.scores = tuple(attrs.evolve(info, group=stage_of(cls.needs) or "") for info in cls.scores)
+            cls.scores = tuple(attrs.evolve(info, group=input_stage(cls.needs) or "") for info in cls.scores)
         directions = {info.higher_is_better for info in cls.scores}
         cls.higher_is_better = directions.pop() if len(directions) == 1 else None
 
@@ -196,7 +196,7 @@ class Metric(TorchMetric):
             return f"{cls.__name__} does not define {', '.join(missing)}"
         if not cls.scores or not all(isinstance(info, ScoreInfo) for info in cls.scores):
             return f"{cls.__name__}.scores: {cls.scores!r} is not allowed; must be a tuple of zoo.ScoreInfo"
-        if stage_of(cls.needs) is None:
+        if input_stage(cls.needs) is None:
             stages = "; ".join(", ".join(inputs) for inputs in INPUTS.values())
             return f"{cls.__name__}.needs: {cls.needs!r} is not allowed; must be inputs of one stage: {stages}"
         try:

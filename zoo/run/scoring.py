@@ -28,7 +28,7 @@ from zoo.evaluation import (
     Scores,
     evaluate,
     evaluate_images,
-    protocol_of,
+    make_protocol,
 )
 from zoo.metrics.full_precision import full_precision
 from zoo.registry import registry
@@ -183,7 +183,7 @@ class Scorer:
         """
         if self.extractor is None:
             raise UsageError("extractor: 'none' is not allowed; scores need features")
-        return protocol_of(self.data, self.extractor, self.settings, self.second)
+        return make_protocol(self.data, self.extractor, self.settings, self.second)
 
     def _extractors(self, device: torch.device) -> tuple[Extractor, Extractor | None]:
         if self.extractor is None:
