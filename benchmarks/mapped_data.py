@@ -3,7 +3,7 @@
     python benchmarks/mapped_data.py --work DIR            # 4 GB of pixels, a limit of 1.5 GB
     python benchmarks/mapped_data.py --work DIR --small    # 60 MB of pixels, in a minute
 
-Makes a folder of JPEG images in DIR, trains on it twice with `zoo run` (the first decodes, the second maps what the
+Makes a folder of BMP images in DIR, trains on it twice with `zoo run` (the first decodes, the second maps what the
 first stored), and deletes it. Memory is that of the whole process, code, networks and mapped pages included.
 With --group the runs also live in a control group, whose memory limit the kernel enforces. Speeds are medians of
 alternating blocks of steps in one process.
@@ -38,16 +38,16 @@ FIELDS = ("VmHWM", "RssAnon", "RssFile")
 
 
 def make_images(folder: Path, count: int) -> None:
-    """Write ``count`` JPEG images: links to 500 smooth random ones, since only decoding is to cost time."""
+    """Write ``count`` BMP images: links to 500 smooth random ones, since only decoding is to cost time."""
     rng = np.random.default_rng(0)
     for i in range(count):
-        path = folder / f"class{i % 4}" / f"{i:07}.jpg"
+        path = folder / f"class{i % 4}" / f"{i:07}.bmp"
         path.parent.mkdir(parents=True, exist_ok=True)
         if i < 500:
             coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-            coarse.resize((SIDE, SIDE)).save(path, quality=85)
+            coarse.resize((SIDE, SIDE)).save(path)
         else:
-            os.link(folder / f"class{i % 500 % 4}" / f"{i % 500:07}.jpg", path)
+            os.link(folder / f"class{i % 500 % 4}" / f"{i % 500:07}.bmp", path)
 
 
 def watched_run(group: Path | None, *arguments: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from zoo.data import (
     DataSpec,
     DataWarning,
     ImageFormat,
+    Split,
     chunks,
     is_mapped,
     load_dataset,
@@ -235,6 +236,22 @@ def test_reading_mapped_images_keeps_few_of_their_pages(tmp_path: Path) -> None:
         part.sum()
         most = max(most, resident_file_bytes())
     assert most - before < 200e6
+
+
+def test_the_mean_image_converts_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def recorded(images: Tensor, size: int) -> Iterator[Tensor]:
+        for part in torch.split(images, size):
+            sizes.append(part.nbytes)
+            yield part
+
+    monkeypatch.setattr("zoo.data.spec.chunks", recorded)
+    images = random_images(900, 3, 128, 128)
+    found = Dataset("large", Split(images), Split(images[:2])).spec.mean
+    assert max(sizes) <= 2**24
+    assert found is not None
+    assert torch.equal(found, (images.double().mean(0) / 127.5 - 1).float())
 
 
 def test_a_map_is_never_written(tmp_path: Path) -> None:

@@ -19,6 +19,10 @@ from zoo.errors import ZooError
 __all__ = ["DataOptions", "DataSource", "DataSpec", "DataWarning", "Dataset", "Split", "StoredStatistics"]
 
 
+_PART_BYTES = 2**24
+"""Bytes of images that are converted at a time."""
+
+
 class DataWarning(UserWarning):
     """Part of a data set was left out, replaced or not cached; the message names the part and the reason."""
 
@@ -136,7 +140,8 @@ class Dataset:
         if self.stored is not None:
             return DataSpec(self.name, self.shape, self.classes, self.stored.mean)
         total = torch.zeros(self.shape, dtype=torch.float64)
-        for part in chunks(self.train.images, 4096):  # the whole set as float64 would take 8 times its memory
+        images = self.train.images
+        for part in chunks(images, max(1, _PART_BYTES // images[:1].nbytes)):  # as float64, 8 times the memory
             total += part.to("cpu", torch.float64).sum(0)
         mean = (total / len(self.train) / 127.5 - 1).float()
         return DataSpec(self.name, self.shape, self.classes, mean)
