@@ -229,7 +229,10 @@ class EfficientNet(Extractor):
 
     name = "efficientnet"
     features = 112
-    resize = "any size to 96x96, bicubic antialias=True, clamped to [0, 255], (x - 127) / 128; float32"
+    resize = (
+        "any size to 96x96, bicubic antialias=True, clamped to [0, 255], (x - 127) / 128; float32; "
+        "channel means of stage 5"
+    )
     channels = "3 as is; 1 replicated to 3"
     batch = 50
 
