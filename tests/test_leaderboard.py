@@ -249,7 +249,7 @@ def test_a_protocol_that_was_tampered_with_is_refused(tmp_path):
     write(tmp_path / "b", result("gan"))
     (left,) = board(tmp_path).left_out
     assert left.path == "a"
-    assert "fingerprint is not the one of its protocol" in left.reason
+    assert "fingerprint does not match the protocol" in left.reason
 
 
 def test_the_fingerprint_is_the_one_that_a_real_run_writes(runs, tmp_path):

@@ -135,11 +135,11 @@ def test_a_row_opens_to_everything_there_is_of_it(opened, size):
     panel = table.locator(".detail .panel")
     text = panel.inner_text()
     for expected in (
-        "Pictures of seed 0, the median by score",
+        "Images of seed 0, the median by score",
         "samples by class",
         "interpolations",
         "nearest training images",
-        "images, and below each its reconstruction",
+        "images with their reconstructions below",
         "Training curves of all seeds",
         "seed 2",
         "12.0 ± 2.5",  # t₂ = 4.303, sd 1, √3
@@ -269,9 +269,9 @@ def test_a_budget_drops_from_the_ends_and_says_so(tmp_path, monkeypatch):
     assert len(less.encode()) <= 110_000 < len(whole.encode())
     assert re.search(r"\d+ rows, from the ends of the tables, have no pictures and curves here", less)
     monkeypatch.setattr(page, "_DETAILS", 60_000)
-    assert re.search(r"\d+ rows, from the ends of the tables, open to no details", to_html(build([tmp_path])))
+    assert re.search(r"\d+ rows at the ends of the tables have no details", to_html(build([tmp_path])))
     monkeypatch.setattr(page, "_ROWS", 10_000)
-    assert re.search(r"\d+ more rows are left out of this page", to_html(build([tmp_path])))
+    assert re.search(r"\d+ more rows are omitted from this page", to_html(build([tmp_path])))
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from PIL import Image
 from results_by_hand import failure, metrics, png, result, write
 
 from zoo.leaderboard import build, to_html, to_json, to_markdown
-from zoo.leaderboard.commands import checked
+from zoo.leaderboard.commands import check_command
 from zoo.leaderboard.markdown import escaped
 from zoo.leaderboard.thumbnails import pictures
 from zoo.leaderboard.untrusted import RefusedError, name, note
@@ -177,13 +177,13 @@ def refused(tmp_path: Path, found: Any, *words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("", "no JSON"),
-        ("{", "no JSON"),
-        ("[1]", "no object"),
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[1]", "not an object"),
         ('{"a": NaN}', "NaN"),
         ('{"a": -Infinity}', "Infinity"),
         ("[" * 100_000, "nested"),
-        ('{"seed": ' + "9" * 5000 + "}", "no JSON"),
+        ('{"seed": ' + "9" * 5000 + "}", "not JSON"),
     ],
 )
 def test_a_file_that_is_no_result_is_left_out_with_the_reason(tmp_path, text, word):
@@ -196,18 +196,18 @@ def test_a_file_that_is_no_result_is_left_out_with_the_reason(tmp_path, text, wo
         ({"format": 2}, "format"),
         ({"model": "x" * 101}, "at most 100"),
         ({"model": ""}, "empty"),
-        ({"model": "vae\n"}, "cannot be seen"),
-        ({"model": "va\x1b[31me"}, "cannot be seen"),
-        ({"model": "va\u200be"}, "cannot be seen"),
-        ({"model": "\u202eeav"}, "cannot be seen"),
-        ({"model": "\ud800"}, "cannot be seen"),
-        ({"model": ["vae"]}, "no text"),
+        ({"model": "vae\n"}, "invisible"),
+        ({"model": "va\x1b[31me"}, "invisible"),
+        ({"model": "va\u200be"}, "invisible"),
+        ({"model": "\u202eeav"}, "invisible"),
+        ({"model": "\ud800"}, "invisible"),
+        ({"model": ["vae"]}, "not text"),
         ({"seed": -1}, "seed"),
         ({"seed": True}, "seed"),
         ({"seed": 1.5}, "seed"),
         ({"seed": 10**400}, "seed"),
         ({"scores": []}, "scores"),
-        ({"scores": {"FD-classifier": "1"}}, "no number"),
+        ({"scores": {"FD-classifier": "1"}}, "not a number"),
         ({"scores": {"FD-classifier": 1e300}}, "finite"),
         ({"scores": {"KID": 1.0}}, "neither FID nor FD"),
         ({"scores": {f"s{i}": 1.0 for i in range(300)}}, "300 entries"),
@@ -221,7 +221,7 @@ def test_a_file_that_is_no_result_is_left_out_with_the_reason(tmp_path, text, wo
         ({"card": {"game": [{"terms": []}]}}, "rows is missing"),
         ({"provenance": {"finished": "yesterday"}}, "ISO 8601"),
         ({"options_changed": 3}, "options_changed"),
-        ({"dataset": "mnist"}, "dataset is not the one of its protocol"),
+        ({"dataset": "mnist"}, "dataset does not match the protocol"),
     ],
 )
 def test_a_value_that_cannot_be_is_left_out_with_the_reason(tmp_path, changes, word):
@@ -300,7 +300,7 @@ def test_a_command_pasted_into_a_shell_is_one_call_of_zoo(tmp_path, end):
     import os
     import subprocess
 
-    made = checked(f"zoo run vae --seed 1 {end}")
+    made = check_command(f"zoo run vae --seed 1 {end}")
     printed = subprocess.run(
         ["bash", "-c", f'zoo() {{ printf "%s\\0" "$@"; }}; {made}'],
         capture_output=True,

@@ -1,7 +1,7 @@
-"""The leaderboard: finished runs grouped by protocol and ranked, in three formats.
+"""The leaderboard: ranks results of any origin in one table per protocol, as Markdown, JSON or HTML.
 
-Nothing here imports torch: results are read as the JSON that they are. They come from strangers, so every value is
-checked on the way in (:mod:`zoo.leaderboard.untrusted`) and escaped on the way out.
+Nothing here imports torch: results are JSON. They are untrusted, so every value is checked when it is read
+(:mod:`zoo.leaderboard.untrusted`) and escaped when it is written.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Archives of results: one ``.tar.xz`` file, read in memory. Nothing of it is written to disk.
 
-An archive is a POSIX ``ustar`` archive of ordinary files. The reader is stricter than `tarfile` and bounds its time and
+An archive is a POSIX ``ustar`` archive of regular files. The reader is stricter than `tarfile` and bounds its time and
 memory, since archives may be of unknown origin.
 """
 

@@ -1,4 +1,4 @@
-"""Model cards stored in results: summary, paper, game and deviations from the paper."""
+"""Reads model cards from results: summary, paper, game, deviations from the paper."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CARDS: dict[str, Mapping[str, Any]] = {}
 
 
 def read_card(value: Any) -> Mapping[str, Any]:
-    """A card with its texts cleaned; the same object for all results that say the same.
+    """Parse a card and clean its texts; equal cards give the same object.
 
     Raises:
-        RefusedError: where it is not as ``zoo run`` writes it.
+        RefusedError: If an entry is missing or has the wrong type.
     """
     card = table(value, "card")
     key = json.dumps(card, sort_keys=True)
@@ -30,7 +30,7 @@ def read_card(value: Any) -> Mapping[str, Any]:
 def _card(card: Mapping[str, Any]) -> Mapping[str, Any]:
     game = card.get("game") or []
     if not isinstance(game, list) or len(game) > 16:
-        raise RefusedError("card's game is no list of at most 16 turns")
+        raise RefusedError("game of the card is not a list of at most 16 turns")
     deviations = table(card.get("deviations") or {}, "deviations")
     return {
         "summary": note(card.get("summary") or "", "summary"),
@@ -43,12 +43,12 @@ def _card(card: Mapping[str, Any]) -> Mapping[str, Any]:
 def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
     def names(value: Any, what: str) -> list[str]:
         if not isinstance(value, list) or len(value) > 64:
-            raise RefusedError(f"{what} is no list of at most 64 names")
+            raise RefusedError(f"{what} is not a list of at most 64 names")
         return [note(entry, what, limit=_SHORT) for entry in value]
 
     rows = item(turn, "rows")
     if not isinstance(rows, list) or len(rows) > 64:
-        raise RefusedError("rows is no list of at most 64 rows")
+        raise RefusedError("rows is not a list of at most 64 rows")
     checked = [table(row, "row") for row in rows]
     return {
         "turn": note(turn.get("turn") or "", "turn", limit=_SHORT),

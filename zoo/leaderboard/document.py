@@ -1,4 +1,4 @@
-"""The leaderboard as JSON: all content of the page except images and curves."""
+"""The leaderboard as JSON: everything on the page except images and curves."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["FORMAT", "row_cost", "to_json"]
 FORMAT = 1
 
 
-def to_json(board: Leaderboard) -> str:
-    """The leaderboard as sorted and indented JSON: equal results give equal bytes."""
+def to_json(leaderboard: Leaderboard) -> str:
+    """Return the leaderboard as sorted and indented JSON; equal results give equal bytes."""
     found = {
         "format": FORMAT,
-        "groups": [_group(group) for group in board.groups],
-        "left_out": [attrs.asdict(entry) for entry in board.left_out],
+        "groups": [_group(group) for group in leaderboard.groups],
+        "left_out": [attrs.asdict(entry) for entry in leaderboard.left_out],
     }
     return json.dumps(found, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -97,7 +97,7 @@ def _row(row: LeaderboardRow, headline: str) -> dict[str, Any]:
 
 
 def row_cost(row: LeaderboardRow) -> Mapping[str, Any]:
-    """Cost of a row: means over its finished runs, and the largest peak memory; None if unknown."""
+    """Cost of a row: means over its finished runs, and the largest memory; None for unknown values."""
 
     def mean(values: Sequence[float | None]) -> float | None:
         known = [v for v in values if v is not None]

@@ -1,4 +1,4 @@
-"""Finds results: every folder below the given ones, and in archives, with a ``result.json`` or a ``failed.json``."""
+"""Finds results: folders on disk and in archives with a ``result.json`` or a ``failed.json``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from zoo.leaderboard.untrusted import RefusedError, note, table
 __all__ = ["PICTURES", "LeftOut", "read_all"]
 
 PICTURES = ("samples", "reconstructions", "interpolations", "neighbors", "class_samples")
-"""Pictures of a run that a page shows; no other file name is ever opened as one."""
-_LARGEST = 4 << 20
+"""Names of the images of a run that a page shows; no other image is opened."""
+_MAX_BYTES = 4 << 20
 _FILES = frozenset({"result.json", "failed.json"})
 
 
 @attrs.frozen(order=True)
 class LeftOut:
-    """A folder that no table contains, and the reason."""
+    """A result excluded from all tables, and the reason."""
 
     path: str
     reason: str
@@ -39,12 +39,16 @@ class LeftOut:
 
 
 def read_all(paths: Sequence[Path]) -> tuple[list[Run], list[FailedResult], list[LeftOut]]:
-    """All results below the folders and in the archives, and what looks like a result but is refused."""
+    """Read all results below the folders and in the archives.
+
+    Returns:
+        Finished runs, failed runs, and refused results with the reason.
+    """
     runs: list[Run] = []
     failures: list[FailedResult] = []
     left: list[LeftOut] = []
     collecting = gc.isenabled()
-    gc.disable()  # nothing that is made here is garbage, and searching for it takes a quarter of the time
+    gc.disable()  # all objects are kept; garbage collection would take a quarter of the time
     try:
         _read_into(runs, failures, left, paths)
     finally:
@@ -57,19 +61,19 @@ def _read_into(runs: list[Run], failures: list[FailedResult], left: list[LeftOut
     for path, folder in _find(paths, left):
         file = "result.json" if "result.json" in folder.names else "failed.json"
         try:
-            found, content = _object(folder, file)
+            found, content = _read_object(folder, file)
             if file == "result.json":
                 pictures = frozenset(p for p in PICTURES if picture_file(p, folder.names) in folder.names)
                 runs.append(read_result(found, content, path, folder, pictures))
             else:
                 failures.append(read_failure(found, content, path, folder))
         except (RefusedError, RecursionError) as error:
-            why = str(error) if isinstance(error, RefusedError) else "is nested too deeply"
-            left.append(LeftOut(path, f"{file}: {why}", "unreadable"))
+            reason = str(error) if isinstance(error, RefusedError) else "is nested too deeply"
+            left.append(LeftOut(path, f"{file}: {reason}", "unreadable"))
 
 
 def _find(paths: Sequence[Path], left: list[LeftOut]) -> Iterator[tuple[str, ResultFolder]]:
-    # A folder that is reached twice, as DIR and as DIR/a, counts once, by its path from the outermost.
+    # A folder found twice, below DIR and below DIR/a, is read once, with its path relative to the outermost.
     found: dict[tuple[int, int, str], tuple[str, str, ResultFolder]] = {}
 
     def add(file: str, inside: str, path: str, folder: ResultFolder) -> None:
@@ -85,16 +89,16 @@ def _find(paths: Sequence[Path], left: list[LeftOut]) -> Iterator[tuple[str, Res
             left.append(LeftOut(path, str(error), "unreadable"))
             return
         for inside, folder in folders.items():
-            add(file, inside, _shown(posixpath.normpath(posixpath.join(path, inside))), folder)
+            add(file, inside, _clean_path(posixpath.normpath(posixpath.join(path, inside))), folder)
 
     for root in paths:
         top = os.path.realpath(root)
         if os.path.isfile(top):
             add_archive(top, "")
             continue
-        for here, folders, files in os.walk(top):  # links are not followed: they may lead anywhere
+        for here, folders, files in os.walk(top):  # links are not followed: they may lead out of the folder
             folders.sort()
-            path = _shown(os.path.relpath(here, top))
+            path = _clean_path(os.path.relpath(here, top))
             if _FILES & set(files):
                 add(here, "", path, DiskFolder(Path(here), frozenset(files)))
             if ARCHIVE in files:
@@ -111,22 +115,22 @@ def _archived_folders(content: bytes) -> dict[str, ArchivedFolder]:
     return {folder: ArchivedFolder(files) for folder, files in folders.items() if _FILES & files.keys()}
 
 
-def _shown(path: str) -> str:
+def _clean_path(path: str) -> str:
     return note(path.replace(os.sep, "/"), "path", limit=200)
 
 
-def _no_number(text: str) -> NoReturn:
-    raise RefusedError(f"holds {text}, which is no JSON")
+def _refuse_constant(text: str) -> NoReturn:
+    raise RefusedError(f"contains {text}, which is not JSON")
 
 
-def _object(folder: ResultFolder, file: str) -> tuple[Any, bytes]:
-    content = folder.read(file, _LARGEST)
+def _read_object(folder: ResultFolder, file: str) -> tuple[Any, bytes]:
+    content = folder.read(file, _MAX_BYTES)
     try:
-        found = json.loads(content.decode(), parse_constant=_no_number)
+        found = json.loads(content.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
-        raise RefusedError("is no UTF-8") from None
+        raise RefusedError("is not UTF-8") from None
     except RefusedError:
         raise
     except ValueError:
-        raise RefusedError("is no JSON") from None
+        raise RefusedError("is not JSON") from None
     return table(found, "it"), content

@@ -16,9 +16,9 @@ _MAX_DF = 1000
 
 @functools.cache
 def t_quantile(df: int, level: float = 0.975) -> float:
-    """Quantile of Student's t for integer degrees of freedom: bisection on the closed form of the distribution.
+    """Quantile of Student's t for integer degrees of freedom, by bisection.
 
-    Implemented here so that a page does not depend on the version of a library, and none has to be imported.
+    Not taken from SciPy, whose import takes half a second and whose version would affect the output.
 
     >>> round(t_quantile(4), 3), round(t_quantile(1), 3)
     (2.776, 12.706)
@@ -33,7 +33,7 @@ def t_quantile(df: int, level: float = 0.975) -> float:
 
 
 def t_cdf(t: float, df: int) -> float:
-    """The distribution function of Student's t for whole degrees of freedom.
+    """Distribution function of Student's t for integer degrees of freedom.
 
     >>> t_cdf(0.0, 3)
     0.5
@@ -52,30 +52,30 @@ def t_cdf(t: float, df: int) -> float:
 
 @attrs.frozen
 class Summary:
-    """Mean and interval of a score over seeds."""
+    """Summary of a score over seeds."""
 
     n: int
     mean: float
     sd: float | None
     """Sample standard deviation; None for one value."""
     half: float | None
-    """Half the width of the 95 % t-interval of the mean; None for one value, which has none."""
+    """Half the width of the 95 % t-interval of the mean; None for one value."""
     image_error: float | None = None
-    """Standard error by the choice of the test images, which ``half`` contains; None if it is not known."""
+    """Standard error due to the choice of the test images, included in ``half``; None if unknown."""
 
     @property
     def low(self) -> float:
-        """Lower end of the interval; the mean for one value."""
+        """Lower end of the interval; the value itself if there is only one."""
         return self.mean - (self.half or 0.0)
 
     @property
     def high(self) -> float:
-        """Upper end of the interval; the mean for one value."""
+        """Upper end of the interval; the value itself if there is only one."""
         return self.mean + (self.half or 0.0)
 
 
 def summary(values: Sequence[float], image_error: float | None = None) -> Summary:
-    """Mean, standard deviation and interval of at least one value.
+    """Compute mean, standard deviation and interval of at least one value.
 
     All seeds are measured on the same test images, whose choice varies their mean by ``image_error`` however many seeds
     there are. The interval is that of the sum of both variances, with Satterthwaite's degrees of freedom.

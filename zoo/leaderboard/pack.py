@@ -18,15 +18,15 @@ from zoo.leaderboard.untrusted import RefusedError
 
 __all__ = ["pack"]
 
-_POINTS = 40
-_LARGEST = 8 << 20
+_MAX_POINTS = 40
+_MAX_BYTES = 8 << 20
 
 
 def pack(paths: Sequence[Path]) -> bytes:
     """The content of an archive of all results below the paths; equal results give equal bytes.
 
     It contains each ``result.json`` or ``failed.json`` unchanged, about 40 points of the training curves, and the
-    pictures of the runs whose pictures the page shows.
+    images of the runs whose images the page shows.
 
     Args:
         paths: Folders or archives, as for `zoo.leaderboard.build`.
@@ -56,7 +56,7 @@ def pack(paths: Sequence[Path]) -> bytes:
 
 def _content(folder: ResultFolder, name: str) -> bytes | None:
     try:
-        content = folder.read(name, _LARGEST)
+        content = folder.read(name, _MAX_BYTES)
     except RefusedError:
         return None
     return _thin_out(content) if name == "metrics.jsonl" else content
@@ -65,12 +65,12 @@ def _content(folder: ResultFolder, name: str) -> bytes | None:
 def _thin_out(content: bytes) -> bytes:
     """About 40 lines of a ``metrics.jsonl``, the last one included, with the entries that a curve shows."""
     lines = content.decode("utf-8", errors="replace").splitlines()
-    step = max(1, -(-len(lines) // _POINTS))
+    step = max(1, -(-len(lines) // _MAX_POINTS))
     kept = []
     for text in lines[::-1][::step][::-1]:
         try:
             line = json.loads(text)
             kept.append(json.dumps({key: line[key] for key in ("step", "images", "terms")}) + "\n")
         except (ValueError, TypeError, LookupError, RecursionError):
-            continue  # neither would the page show this line
+            continue  # the page skips invalid lines too
     return "".join(kept).encode()

@@ -6,7 +6,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const root = document.documentElement;
 
-  // Everything from results enters the document as text or as an attribute's value, never as markup.
+  // Values from results are inserted as text or attribute values, never as markup.
   function el(tag, attributes = {}, ...children) {
     const svg = tag === "svg" || tag === "path";
     const node = svg ? document.createElementNS(SVG, tag) : document.createElement(tag);
@@ -19,7 +19,7 @@
   const themeButton = document.getElementById("theme");
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
   let chosen = null;
-  try { chosen = localStorage.getItem("zoo-theme"); } catch { /* a page from a file may have no storage */ }
+  try { chosen = localStorage.getItem("zoo-theme"); } catch { /* pages from files may have no storage */ }
   function paint() {
     const dark = chosen ? chosen === "dark" : prefersDark.matches;
     root.dataset.theme = dark ? "dark" : "light";
@@ -28,13 +28,13 @@
   }
   themeButton.addEventListener("click", () => {
     chosen = root.dataset.theme === "dark" ? "light" : "dark";
-    try { localStorage.setItem("zoo-theme", chosen); } catch { /* then it holds for this visit */ }
+    try { localStorage.setItem("zoo-theme", chosen); } catch { /* kept for this visit only */ }
     paint();
   });
   prefersDark.addEventListener("change", paint);
   paint();
 
-  // ---- what an open row shows
+  // ---- details of a row
   function table(heads, rows) {
     const head = el("tr", {}, ...heads.map((h) => el("th", { scope: "col" }, h)));
     const body = rows.map((r) => el("tr", {}, ...r.map((c) => el("td", {}, c))));
@@ -46,11 +46,11 @@
   function pairs(entries) {
     return el("dl", {}, ...entries.flatMap(([k, v]) => [el("dt", {}, k), el("dd", {}, v)]));
   }
-  const CAPTIONS = { samples: "samples", reconstructions: "images, and below each its reconstruction",
-    interpolations: "interpolations", neighbors: "samples, and nearest training images",
+  const CAPTIONS = { samples: "samples", reconstructions: "images with their reconstructions below",
+    interpolations: "interpolations", neighbors: "samples with their nearest training images below",
     class_samples: "samples by class" };
   function picture(name, [width, height, png]) {
-    const part = width > 400 ? 2 : 1; // half its pixels: sharp on a fine screen, and no uneven lines on a coarse one
+    const part = width > 400 ? 2 : 1; // half the pixels: sharp on high-density screens, even lines on others
     const size = { width: Math.round(width / part), height: Math.round(height / part) };
     const image = el("img", { src: "data:image/png;base64," + png, ...size, alt: CAPTIONS[name] || name });
     return el("figure", {}, el("figcaption", {}, CAPTIONS[name] || name), image);
@@ -68,7 +68,7 @@
       const rows = t.rows.map((r) => [r.networks.join(", "),
         ...t.terms.map((term) => (Object.hasOwn(r.weights, term) ? String(r.weights[term]).replace("-", "−") : "·"))]);
       const title = turns.length > 1 || t.repeat > 1
-        ? el("p", {}, "turn " + t.turn + (t.repeat > 1 ? ", " + t.repeat + " times a step" : "")) : null;
+        ? el("p", {}, "turn " + t.turn + (t.repeat > 1 ? ", " + t.repeat + " times per step" : "")) : null;
       return el("div", {}, ...(title ? [title] : []), table(["", ...t.terms], rows));
     });
   }
@@ -87,7 +87,7 @@
     const box = el("div", { class: "panel" });
     const found = (data.rows[g] || [])[i];
     if (!found) {
-      box.append(el("p", {}, "The details of this row are left out to keep the page small; --format json has them."));
+      box.append(el("p", {}, "The details of this row are omitted to keep the page small; --format json has them."));
       return box;
     }
     const card = found.k === null ? null : data.cards[found.k];
@@ -96,17 +96,17 @@
     }
     if (found.p) {
       const figures = Object.keys(CAPTIONS).filter((name) => found.p[name]).map((name) => picture(name, found.p[name]));
-      const title = "Pictures of seed " + found.d + ", the median by score";
+      const title = "Images of seed " + found.d + ", the median by score";
       const section = part(title, el("div", { class: "pictures" }, ...figures));
       section.className = "wide";
       box.append(section);
     } else if (found.n) {
-      box.append(el("p", { class: "wide note" }, "The pictures and curves of this row are left out to keep the page small."));
+      box.append(el("p", { class: "wide note" }, "The images and curves of this row are omitted to keep the page small."));
     }
     if (found.v && found.v.length) {
       const seeds = [...new Set(found.v.flatMap((c) => c.paths.map(([s]) => s)))];
       const keys = seeds.map((s, k) => el("span", { class: "k" + (k % 5) }, "seed " + s));
-      const section = part("Training curves of " + (seeds.length === 1 ? "the one seed" : "all seeds"), el("p", { class: "keys" }, ...keys),
+      const section = part("Training curves of " + (seeds.length === 1 ? "one seed" : "all seeds"), el("p", { class: "keys" }, ...keys),
         el("div", { class: "curves" }, ...found.v.map((c) => curve(c, seeds))));
       section.className = "wide";
       box.append(section);
@@ -126,7 +126,7 @@
     }
     if (found.x) {
       const code = el("code", {}, found.x);
-      const section = part("Repeat it (seed " + found.d + ")", el("div", { class: "command" }, code, copyButton(code)));
+      const section = part("Command that repeats the run (seed " + found.d + ")", el("div", { class: "command" }, code, copyButton(code)));
       section.className = "wide";
       box.append(section);
     }
@@ -240,7 +240,7 @@
       for (const set of document.querySelectorAll(".set")) set.hidden = dataset.value !== "" && set.dataset.set !== dataset.value;
     });
   }
-  // A link into a closed part of the page opens it.
+  // A link to a closed part of the page opens it.
   function openTarget() {
     const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     const closed = target && target.closest("details");

@@ -1,4 +1,4 @@
-"""The leaderboard as a self-contained HTML page of less than 5 MB."""
+"""The leaderboard as one HTML page below 5 MB, without external requests or scripts."""
 
 from __future__ import annotations
 
@@ -16,43 +16,44 @@ from markupsafe import Markup
 
 from zoo.leaderboard.details import Details
 from zoo.leaderboard.document import row_cost
-from zoo.leaderboard.labels import in_words
-from zoo.leaderboard.number_format import figure, in_places, plus_minus, share
+from zoo.leaderboard.labels import format_label
+from zoo.leaderboard.number_format import format_number, format_places, plus_minus, share
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
 from zoo.leaderboard.scatter import scatter
-from zoo.leaderboard.score_columns import GROUPS, score_group, stability_line
+from zoo.leaderboard.score_columns import GROUPS, describe_stability, score_group
 
 __all__ = ["LARGEST", "to_html"]
 
 LARGEST = 4_850_000
-"""Largest size of a page in bytes: filled with rows, then their details, then images, from the top of every table."""
+"""Maximum size of a page, in bytes: rows first, then their details, then images, each from the top of every table."""
 _ROWS, _DETAILS = 3_000_000, 4_100_000
 _GROUPS, _LEFT_OUT, _SHOWN, _COLUMNS = 300, 400, 100, 16
 _NO_SCRIPT = "tr[hidden]{display:table-row}.tools,.more{display:none}"
 _HEADS = (
-    ("seeds", "training seeds, the failed ones too"),
-    ("collapsed", "runs whose smallest class has under 3 % of the images"),
+    ("seeds", "training seeds, including failed ones"),
+    ("collapsed", "runs whose smallest class has less than 3 % of the images"),
     ("failed", "seeds without a score"),
 )
 _COSTS = (
     ("training,\u00a0s", "lower", "mean over seeds"),
     ("images/s", "higher", "while training"),
-    ("memory,\u00a0MB", "lower", "at most"),
+    ("memory,\u00a0MB", "lower", "maximum"),
     ("parameters,\u00a0k", "lower", "thousands, of all networks"),
     ("scoring,\u00a0s", "lower", "mean over seeds"),
     ("device", "text", ""),
 )
 
 
-def to_html(board: Leaderboard) -> str:
-    """The page; equal results give equal bytes."""
+def to_html(leaderboard: Leaderboard) -> str:
+    """Return the page; equal results give equal bytes."""
     macros: Any = _environment().get_template("page.html").module
-    shown = board.groups[:_GROUPS]
+    shown = leaderboard.groups[:_GROUPS]
     style, script = _asset("page.css"), _asset("page.js")
     rows = _rows(shown, macros)
     groups = [macros.group(_group(g, i, rows[i])) for i, g in enumerate(shown)]
     sets = [
-        {"name": name, "groups": [groups[i] for i, g in enumerate(shown) if g.dataset == name]} for name in _sets(shown)
+        {"name": name, "groups": [groups[i] for i, g in enumerate(shown) if g.dataset == name]}
+        for name in _dataset_names(shown)
     ]
     view = {
         "style": Markup(style),
@@ -60,21 +61,21 @@ def to_html(board: Leaderboard) -> str:
         "no_script_style": Markup(_NO_SCRIPT),
         "style_hashes": Markup(" ".join([_hash(style), _hash(_NO_SCRIPT)])),
         "script_hash": Markup(_hash(script)),
-        "summary": _summary(board),
+        "summary": _summary(leaderboard),
         "datasets": sets,
-        "groups_dropped": len(board.groups) - len(shown),
-        "left_out": board.left_out[:_LEFT_OUT],
-        "left_out_count": len(board.left_out),
+        "groups_dropped": len(leaderboard.groups) - len(shown),
+        "left_out": leaderboard.left_out[:_LEFT_OUT],
+        "left_out_count": len(leaderboard.left_out),
         "protocols": _protocols(shown),
         "notes": [],
         "data": "",
     }
-    # All but what rows open to is there now; the rest of the budget is theirs.
+    # The remaining bytes are for the details of the rows.
     spent = len(str(macros.page(view)).encode())
     details = Details(shown, [len(texts) for texts in rows])
     details.describe(_DETAILS - spent)
     details.draw(LARGEST - spent - details.size)
-    return str(macros.page({**view, "notes": details.notes, "data": Markup(_data(details.data))}))
+    return str(macros.page({**view, "notes": details.notes, "data": Markup(_escape_json(details.data))}))
 
 
 def _environment() -> jinja2.Environment:
@@ -95,7 +96,7 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _data(value: Any) -> str:
+def _escape_json(value: Any) -> str:
     # In a script element only `</script` and `<!--` have a meaning; without `<` there is neither.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     for char in "<>&\u2028\u2029":
@@ -103,14 +104,14 @@ def _data(value: Any) -> str:
     return text
 
 
-def _sets(groups: Sequence[LeaderboardGroup]) -> list[str]:
+def _dataset_names(groups: Sequence[LeaderboardGroup]) -> list[str]:
     return list(dict.fromkeys(group.dataset for group in groups))
 
 
-def _summary(board: Leaderboard) -> str:
-    rows = sum(len(group.rows) for group in board.groups)
-    counts = [_count(board.results, "result"), _count(rows, "row"), _count(len(board.groups), "table")]
-    return ", ".join([*counts, f"{len(board.left_out):,} left out"])
+def _summary(leaderboard: Leaderboard) -> str:
+    rows = sum(len(group.rows) for group in leaderboard.groups)
+    counts = [_count(leaderboard.results, "result"), _count(rows, "row"), _count(len(leaderboard.groups), "table")]
+    return ", ".join([*counts, f"{len(leaderboard.left_out):,} excluded"])
 
 
 def _count(n: int, what: str) -> str:
@@ -126,12 +127,12 @@ def by_priority(groups: Sequence[LeaderboardGroup], counts: Sequence[int]) -> It
 
 
 def _rows(groups: Sequence[LeaderboardGroup], macros: Any) -> list[list[str]]:
-    """Markup of as many rows as fit, by group."""
+    """Markup of the rows of each group, as many as fit."""
     texts: list[list[str]] = [[] for _ in groups]
     spent = 0
     views = [_RowView(group) for group in groups]
     for g, i in by_priority(groups, [len(group.rows) for group in groups]):
-        text = str(macros.row(views[g].of(i)))
+        text = str(macros.row(views[g].view(i)))
         spent += len(text.encode())
         if spent > _ROWS:
             break
@@ -140,7 +141,7 @@ def _rows(groups: Sequence[LeaderboardGroup], macros: Any) -> list[list[str]]:
 
 
 def _columns(group: LeaderboardGroup) -> list[str]:
-    """Scores with a column; the others are in the details of a row."""
+    """Names of the scores with a column; the others are in the details of a row."""
     return group.columns[:_COLUMNS]
 
 
@@ -150,21 +151,24 @@ class _RowView:
         found = [row.headline for row in group.rows if row.headline is not None]
         means = [s.mean for s in found]
         self.low, self.high = min(means, default=0.0), max(means, default=0.0)
-        # Logarithmic where one row far off would press all others into a point.
+        # Logarithmic if an outlier would compress all other rows.
         self.scale: Callable[[float], float] = math.log if self.low > 0 and self.high / self.low > 8 else float
         self.low, self.high = self.scale(self.low), self.scale(self.high)
         margin = (self.high - self.low) * 0.15 or 1.0
         self.low, self.high = self.low - margin, self.high + margin
         self.plots = 1 < len(found) <= 1000
 
-    def of(self, index: int) -> dict[str, Any]:
+    def view(self, index: int) -> dict[str, Any]:
         row = self.group.rows[index]
         cost = row_cost(row)
         memory, parameters = cost["peak_memory_bytes"], cost["parameters"]
         cells = [plus_minus(row.metrics.get(name)) for name in self.columns]
-        cells += [figure(cost["seconds"]), figure(cost["images_per_second"])]
+        cells += [format_number(cost["seconds"]), format_number(cost["images_per_second"])]
         cells += ["n/a" if memory is None else f"{memory / 1e6:,.0f}"]
-        cells += ["n/a" if parameters is None else f"{parameters / 1e3:,.0f}", figure(cost["evaluation_seconds"])]
+        cells += [
+            "n/a" if parameters is None else f"{parameters / 1e3:,.0f}",
+            format_number(cost["evaluation_seconds"]),
+        ]
         cells.append(", ".join(cost["devices"]))
         rank = "–" if row.rank is None else f"({row.rank})" if row.provisional else str(row.rank)
         return {
@@ -174,7 +178,7 @@ class _RowView:
             "provisional": row.provisional,
             "model": row.model,
             "package": f"{row.package} {row.version}",
-            "label": in_words(row.label),
+            "label": format_label(row.label),
             "marks": list(_marks(row)),
             "score": plus_minus(row.headline),
             "plot": self._plot(row) if self.plots and row.headline is not None else None,
@@ -203,7 +207,7 @@ class _RowView:
 
 def _marks(row: LeaderboardRow) -> Iterator[str]:
     if row.disputed and row.second_rank is not None:
-        yield f"{in_places(row.second_rank)} by the second opinion"
+        yield f"{format_places(row.second_rank)} by the second opinion"
     if row.below_floor:
         yield f"{row.below_floor} of {row.seeds} below the floor: a bug or memorization"
     if row.failed:
@@ -249,9 +253,14 @@ def _group(group: LeaderboardGroup, index: int, texts: Sequence[str]) -> dict[st
         "apart": "; ".join(group.apart[1]) if group.apart else "",
         "apart_from": group.apart[0] if group.apart else "",
         "heads": heads,
-        "stability": stability_line(group.stability, group.second),
-        "floor": None if group.floor is None else figure(group.floor),
-        "floors": ["", "", "", *(figure(group.second_floor) if n == group.second else "" for n in _columns(group))],
+        "stability": describe_stability(group.stability, group.second),
+        "floor": None if group.floor is None else format_number(group.floor),
+        "floors": [
+            "",
+            "",
+            "",
+            *(format_number(group.second_floor) if n == group.second else "" for n in _columns(group)),
+        ],
         "rows": Markup("".join(texts)),
         "dropped": len(group.rows) - len(texts),
         "scatter": None if drawn is None else {**drawn, "headline": group.headline},

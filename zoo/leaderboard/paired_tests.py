@@ -24,14 +24,14 @@ class Prior:
 
     Args:
         variance: Typical variance s₀².
-        df: Degrees of freedom d₀ that it is worth; 0 without a prior.
+        df: Its degrees of freedom d₀; 0 without a prior.
     """
 
     def __init__(self, variance: float = 0.0, df: float = 0.0) -> None:
         self.variance, self.df = variance, df
 
     def moderate(self, variance: float, df: int) -> tuple[float, int]:
-        """The posterior variance and its degrees of freedom, rounded down, of a pair's own."""
+        """Return the posterior variance of a pair and its degrees of freedom, rounded down."""
         total = self.df + df
         return (self.df * self.variance + df * variance) / total, max(1, min(_MAX_DF, int(total)))
 
@@ -66,7 +66,7 @@ def p_values(
     """Two-sided p-values of moderated paired t-tests between all rows, and the prior of their variances.
 
     Values are compared on a logarithmic scale, on which the spread over seeds is about the same for good and bad rows;
-    if a value is not positive, all are compared as they are. A pair with fewer than two common seeds has no test.
+    if a value is not positive, on a linear scale. A pair with fewer than two common seeds has no test.
 
     Args:
         rows: Values by seed of each row.
@@ -101,7 +101,7 @@ def _common_prior(
     if len(members) < _MIN_ROWS:
         return Prior()
     found = estimate_prior([s for _, s, _ in usual.values()], [n - 1 for _, _, n in usual.values()])
-    # Pairs share rows: with a pair's own, all variances are worth (rows − 1)(seeds − 1) degrees of freedom.
+    # Pairs share rows: including its own, a pair has at most (rows − 1)(seeds − 1) degrees of freedom.
     seeds = max(len(rows[i]) for i in members)
     return Prior(found.variance, min(found.df, (len(members) - 2) * (seeds - 1)))
 

@@ -1,4 +1,4 @@
-"""The rank of each row of a table, and the places that it spans."""
+"""Ranks of the rows of a table, and the places that they span."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.leaderboard.paired_tests import separated
 __all__ = ["MOST_TESTED", "place"]
 
 MOST_TESTED = 200
-"""Rows of a table up to which all pairs are tested; in larger tables, rows are separated by their intervals."""
+"""Maximum number of rows for tests of all pairs; in larger tables, rows are separated by their intervals."""
 
 
 def place(
@@ -22,8 +22,8 @@ def place(
 
     The rank is one more than the number of rows with a lower mean that differ from the row by `separated`, and never
     better than that of a row with a lower mean. The last place leaves room for the rows with a higher mean that differ.
-    Rows of one seed are not tested: they push nobody down, and their own rank counts the rows whose whole interval lies
-    below their value.
+    Rows of one seed are not tested: they do not affect the rank of others, and their own rank counts the rows whose
+    whole interval is below their value.
 
     Args:
         values: Values by seed of each row.
@@ -48,7 +48,7 @@ def place(
 def _counts(
     values: Sequence[Mapping[int, float]], unusual: Sequence[bool], rows: Sequence[Summary]
 ) -> tuple[list[int], list[int]]:
-    """How many rows are better than each row, and how many are worse."""
+    """Count the rows that are better than each row, and those that are worse."""
     several = [i for i, row in enumerate(rows) if row.half is not None]
     if len(rows) > MOST_TESTED:
         ends = sorted(rows[i].high for i in several)

@@ -28,7 +28,7 @@ class ResultFolder(abc.ABC):
         """The content of a file.
 
         Raises:
-            RefusedError: If there is no such file, it is not an ordinary one, or it has more than ``largest`` bytes.
+            RefusedError: If there is no such file, it is not a regular file, or it has more than ``largest`` bytes.
         """
 
 
@@ -63,7 +63,7 @@ class ArchivedFolder(ResultFolder):
 
 
 def read_file(path: Path, largest: int) -> bytes:
-    """The content of an ordinary file.
+    """Read a regular file.
 
     Raises:
         RefusedError: If the file is a link, which may lead out of its folder, or a special file, does not exist, or has
@@ -74,7 +74,7 @@ def read_file(path: Path, largest: int) -> bytes:
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode) or os.path.islink(path):
-                raise RefusedError("it is no ordinary file")
+                raise RefusedError("it is not a regular file")
             _check_size(status.st_size, largest)
             return _checked_size(file.read(largest + 1), largest)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Results of single runs: finished, failed, and their training protocol."""
+"""Reads results: finished runs, failed runs, and their training protocols."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo.compatibility import convert_result
 from zoo.errors import ZooError
 from zoo.evaluation.protocol import Protocol, compute_fingerprint
 from zoo.leaderboard.cards import read_card
-from zoo.leaderboard.commands import checked, rebuilt
+from zoo.leaderboard.commands import build_command, check_command
 from zoo.leaderboard.result_folder import ResultFolder
 from zoo.leaderboard.score_info import read_score_info
 from zoo.leaderboard.untrusted import RefusedError, item, name, note, number, pairs, scalar, table, whole
@@ -32,14 +32,14 @@ def json_digest(value: Any) -> str:
 
 @attrs.frozen
 class Training:
-    """Training protocol of a table: a protocol file or a budget."""
+    """The training protocol of a table: its protocol file or, without one, its budget."""
 
     title: str
     entries: Mapping[str, Any] = attrs.field(hash=False)
     key: str
 
     def explain(self, other: Training) -> list[str]:
-        """Entries in which two differ."""
+        """Describe the entries that differ."""
         names = [*self.entries, *(k for k in other.entries if k not in self.entries)]
         shown = [(k, self.entries.get(k, "none"), other.entries.get(k, "none")) for k in names]
         return [f"{k}: {a} against {b}" for k, a, b in shown if a != b]
@@ -47,7 +47,7 @@ class Training:
 
 @attrs.frozen
 class Cost:
-    """Cost of a run; None if unknown."""
+    """Cost of a run; None for values that are not in the result."""
 
     seconds: float | None = None
     images_per_second: float | None = None
@@ -61,10 +61,10 @@ class Cost:
 
 @attrs.frozen(kw_only=True, eq=False)
 class ResultKey:
-    """Properties of finished and failed runs that determine their table and cell."""
+    """Common entries of finished and failed runs, which identify the cell and the table."""
 
     path: str
-    """Relative to the folder that was given, with ``/``: the page does not depend on where that is."""
+    """Relative to the given folder, with ``/``, so that the output does not depend on its location."""
     folder: ResultFolder
     model: str
     dataset: str
@@ -74,19 +74,19 @@ class ResultKey:
     version: str
     options: Mapping[str, Any]
     changed: frozenset[str] | None
-    """Options that differ from the defaults of the model; None for results of older versions without it."""
+    """Options that differ from the defaults of the model; None in results of zoo 0.1.0."""
     budget: Mapping[str, Any]
     training: Training
     scoring: tuple[str, str]
-    """Requested extractor and number of samples."""
+    """The extractor and the number of samples in the settings."""
     finished: str
     """Time in ISO 8601, UTC; empty if unknown."""
     command: str
     card: Mapping[str, Any] | None
     digest: str
-    """SHA-256 of the file."""
+    """SHA-256 of the content of the file."""
     row_key: str
-    """Key of the row: equal for its seeds only."""
+    """Equal for the seeds of the same row only."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -101,11 +101,11 @@ class Run(ResultKey):
     protocol: Protocol
     fingerprint: str
     smallest: float | None
-    """Share of the smallest class in the generated images, if known."""
+    """Share of the smallest class in the generated images; None without a classifier."""
     cost: Cost
     weights: str
     files: frozenset[str] = frozenset()
-    """File names in the folder."""
+    """Names of the images in the folder."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -116,19 +116,19 @@ class FailedResult(ResultKey):
     reason: str
     attempts: int
     knows_protocol: bool
-    """Whether the protocol file, or that there is none, is stored."""
+    """Whether the file states its protocol file, or that it had none."""
 
 
-def _shared(found: Mapping[str, Any], content: bytes) -> dict[str, Any]:
+def _read_shared(found: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     if found.get("format") != 1:
-        raise RefusedError("format is not 1; a newer latent-zoo may read it")
+        raise RefusedError("format is not 1; a newer version of latent-zoo may be able to read it")
     plugin = table(item(found, "plugin"), "plugin")
     settings = table(item(found, "settings"), "settings")
     chosen = {k: scalar(v, f"option {k}") for k, v in pairs(settings.get("options") or {}, "options")}
     changed = found.get("options_changed")
     model, dataset = name(item(found, "model"), "model"), name(item(found, "dataset"), "dataset")
     seed, given = whole(item(found, "seed"), "seed"), found.get("command")
-    budget = _budget(settings)
+    budget = _read_budget(settings)
     card = found.get("card")
     package, version = (
         name(item(plugin, "package"), "plugin's package"),
@@ -144,9 +144,9 @@ def _shared(found: Mapping[str, Any], content: bytes) -> dict[str, Any]:
         "options": chosen,
         "changed": None if changed is None else frozenset(k for k, _ in pairs(changed, "options_changed")),
         "budget": budget,
-        "training": _training(found.get("protocol_file"), budget),
-        "scoring": _scoring(settings),
-        "command": rebuilt(model, dataset, seed, budget, chosen) if given is None else checked(given),
+        "training": _read_training(found.get("protocol_file"), budget),
+        "scoring": _read_scoring(settings),
+        "command": build_command(model, dataset, seed, budget, chosen) if given is None else check_command(given),
         "card": None if card is None else read_card(card),
         "row_key": json_digest([model, package, version, chosen, budget]),
         "digest": hashlib.sha256(content).hexdigest(),
@@ -156,24 +156,24 @@ def _shared(found: Mapping[str, Any], content: bytes) -> dict[str, Any]:
 def read_result(
     found: Mapping[str, Any], content: bytes, path: str, folder: ResultFolder, files: frozenset[str]
 ) -> Run:
-    """A finished run from the object in ``result.json``.
+    """Parse the object in a ``result.json``.
 
     Raises:
-        RefusedError: with the reason, for whatever is missing or not as it must be.
+        RefusedError: If an entry is missing or invalid.
     """
     found = convert_result(found)
-    shared = _shared(found, content)
+    shared = _read_shared(found, content)
     scores = {k: None if v is None else number(v, f"score {k}") for k, v in pairs(item(found, "scores"), "scores")}
     if not found.get("protocol"):
-        raise RefusedError("it was not scored (extractor none), and a number without its protocol cannot be ranked")
-    protocol, fingerprint, stored_fingerprint = _protocol(found["protocol"])
+        raise RefusedError("it was not scored (extractor none)")
+    protocol, fingerprint, stored_fingerprint = _read_protocol(found["protocol"])
     headline = next((k for k in ("FID", f"FD-{protocol.extractor}") if k in scores), None)
     if headline is None:
         raise RefusedError("scores contains neither FID nor FD-EXTRACTOR")
     if found.get("fingerprint") != stored_fingerprint:
-        raise RefusedError("fingerprint is not the one of its protocol: one of the two was changed afterwards")
+        raise RefusedError("fingerprint does not match the protocol: one of the two was changed")
     if protocol.dataset != shared["dataset"]:
-        raise RefusedError("dataset is not the one of its protocol")
+        raise RefusedError("dataset does not match the protocol")
     weights = found.get("weights_sha256")
     return Run(
         **shared,
@@ -187,32 +187,36 @@ def read_result(
         protocol=protocol,
         fingerprint=fingerprint,
         smallest=scores.get("smallest class share"),
-        cost=_cost(found),
+        cost=_read_cost(found),
         weights="" if weights is None else name(weights, "weights_sha256"),
-        finished=_time(table(found.get("provenance") or {}, "provenance").get("finished")),
+        finished=_read_time(table(found.get("provenance") or {}, "provenance").get("finished")),
     )
 
 
 def read_failure(found: Mapping[str, Any], content: bytes, path: str, folder: ResultFolder) -> FailedResult:
-    """Parse the content of ``failed.json``; raises :class:`RefusedError` like :func:`read_result`."""
+    """Parse the object in a ``failed.json``.
+
+    Raises:
+        RefusedError: If an entry is missing or invalid.
+    """
     found = convert_result(found)
     kind = item(found, "kind")
     if kind not in _FAILURES:
         raise RefusedError(f"kind is not one of {', '.join(_FAILURES)}")
     return FailedResult(
-        **_shared(found, content),
+        **_read_shared(found, content),
         path=path,
         folder=folder,
         kind=kind,
         reason=note(found.get("reason") or "", "reason"),
         attempts=whole(found.get("attempts") or 1, "attempts"),
         knows_protocol="protocol_file" in found,
-        finished=_time(found.get("finished")),
+        finished=_read_time(found.get("finished")),
     )
 
 
-def _budget(settings: Mapping[str, Any]) -> dict[str, Any]:
-    # Of epochs and images one is given, the other is absent; a run that failed early may have neither yet.
+def _read_budget(settings: Mapping[str, Any]) -> dict[str, Any]:
+    # Exactly one of epochs and images is set, or neither if a run failed early.
     amounts = {k: whole(settings[k], k, high=10**12) for k in ("epochs", "images") if settings.get(k) is not None}
     return {
         **amounts,
@@ -221,12 +225,12 @@ def _budget(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scoring(settings: Mapping[str, Any]) -> tuple[str, str]:
+def _read_scoring(settings: Mapping[str, Any]) -> tuple[str, str]:
     asked = settings.get("extractor"), settings.get("samples")
     return str(scalar(asked[0], "extractor") or "auto"), str(scalar(asked[1], "samples"))
 
 
-def _training(file: Any, budget: Mapping[str, Any]) -> Training:
+def _read_training(file: Any, budget: Mapping[str, Any]) -> Training:
     if file is None:
         amount = " ".join(f"{budget[k]:,} {k}" for k in ("epochs", "images") if k in budget) or "an unknown amount"
         amount = "1 epoch" if amount == "1 epochs" else amount
@@ -239,38 +243,38 @@ def _training(file: Any, budget: Mapping[str, Any]) -> Training:
     return Training(f"protocol {title} {version} ({digest[:8]})", shown, json_digest([title, version, digest]))
 
 
-# Thousands of results share a handful of protocols; each is checked and hashed once.
-_SEEN: dict[str, tuple[Protocol, str, str]] = {}
+# Many results have the same protocol; each protocol is checked and hashed once.
+_PROTOCOLS: dict[str, tuple[Protocol, str, str]] = {}
 
 
-def _protocol(value: Any) -> tuple[Protocol, str, str]:
-    """The protocol, without its seed, its fingerprint, and the fingerprint of the entries as they are stored."""
+def _read_protocol(value: Any) -> tuple[Protocol, str, str]:
+    """Return the protocol without its seed, its fingerprint, and the fingerprint of the stored entries."""
     entries = {**table(value, "protocol"), "seed": 0}
     key = json_digest(entries)
-    if key not in _SEEN:
+    if key not in _PROTOCOLS:
         for field, entry in entries.items():
             what = f"protocol's {name(field, 'a name in protocol')}"
             if field in ("libraries", "metrics", "contributed_metrics", "separate_metrics"):
                 for _, line in pairs(entry, what):
-                    _line(line, what)
+                    _check_line(line, what)
             elif field in ("n_real", "n_generated", "revision", "seed"):
                 whole(entry, what)
             else:
-                _line(entry, what)
+                _check_line(entry, what)
         try:
             protocol = Protocol.from_dict(entries)
         except ZooError as error:
             raise RefusedError(note(str(error), "protocol")) from None
-        _SEEN[key] = protocol, protocol.fingerprint, compute_fingerprint(entries)
-    return _SEEN[key]
+        _PROTOCOLS[key] = protocol, protocol.fingerprint, compute_fingerprint(entries)
+    return _PROTOCOLS[key]
 
 
-def _line(value: Any, what: str) -> None:
+def _check_line(value: Any, what: str) -> None:
     if not isinstance(value, str) or len(value) > 1000 or not value.isprintable():
-        raise RefusedError(f"{what} is no line of text")
+        raise RefusedError(f"{what} is not a line of text")
 
 
-def _cost(found: Mapping[str, Any]) -> Cost:
+def _read_cost(found: Mapping[str, Any]) -> Cost:
     cost = table(found.get("cost") or {}, "cost")
 
     def amount(entries: Mapping[str, Any], key: str) -> float | None:
@@ -288,8 +292,8 @@ def _cost(found: Mapping[str, Any]) -> Cost:
     )
 
 
-def _time(value: Any) -> str:
-    # One form for all: times are compared as text, and shown.
+def _read_time(value: Any) -> str:
+    # A common format, because times are compared as text.
     if value is None:
         return ""
     try:

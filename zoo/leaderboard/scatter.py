@@ -1,4 +1,4 @@
-"""Scatter plot of quality against cost: points and axes."""
+"""Scatter plot of quality against cost: positions of the points, ticks of the axes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from zoo.leaderboard.document import row_cost
-from zoo.leaderboard.labels import in_words
-from zoo.leaderboard.number_format import figure, plus_minus
+from zoo.leaderboard.labels import format_label
+from zoo.leaderboard.number_format import format_number, plus_minus
 from zoo.leaderboard.ranking import LeaderboardGroup, LeaderboardRow
 
 __all__ = ["scatter"]
 
 WIDTH, HEIGHT = 640, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 28, 44
-_MOST, _NAMED = 300, 14
+_MAX_POINTS, _MAX_NAMES = 300, 14
 
 
 class _Axis:
-    """Axis from values to pixels; logarithmic if the values span more than a factor of eight."""
+    """Maps values to pixels, on a logarithmic scale if they span more than a factor of eight."""
 
     def __init__(self, values: Sequence[float], begin: float, end: float) -> None:
         low, high = min(values), max(values)
@@ -31,13 +31,13 @@ class _Axis:
         self._begin, self._end = begin, end
 
     def at(self, value: float) -> float:
-        """Pixel of a value, clamped to the axis."""
+        """Return the pixel of a value, clipped to the axis."""
         v = self._f(value) if not self.log or value > 0 else self._a
         part = min(1.0, max(0.0, (v - self._a) / (self._b - self._a)))
         return round(self._begin + part * (self._end - self._begin), 1)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Pixels and labels of round values."""
+        """Return pixels and labels of ticks: 1, 2, 5 times powers of ten, or linear steps."""
         if self.log:
             decades = range(math.floor(self._a), math.ceil(self._b) + 1)
             wanted = (1, 2, 5) if self._b - self._a < 2.2 else (1,)
@@ -52,12 +52,12 @@ class _Axis:
 
 
 def scatter(group: LeaderboardGroup) -> dict[str, Any] | None:
-    """Points of the rows by mean training time and mean score; None if fewer than two rows have both.
+    """Build the plot: a point per row, at its mean training time and mean score; None for fewer than two points.
 
-    The lowest score at each cost is the frontier; its points are named first, then others as far as there is room.
+    The frontier is the lowest score at each cost. Its points are named first, then others if there is space.
     """
     rows = [(i, row, float(s)) for i, row in enumerate(group.rows) if (s := row_cost(row)["seconds"]) is not None]
-    rows = [entry for entry in rows if entry[1].headline is not None][:_MOST]
+    rows = [entry for entry in rows if entry[1].headline is not None][:_MAX_POINTS]
     if len(rows) < 2:
         return None
     means = [row.headline.mean for _, row, _ in rows if row.headline is not None]
@@ -71,7 +71,7 @@ def scatter(group: LeaderboardGroup) -> dict[str, Any] | None:
         if point["frontier"]:
             best = point["mean"]
             frontier.append(point)
-    _name(points)
+    _place_names(points)
     line = "".join(f"H{p['x']}V{p['y']}" for p in frontier[1:])
     return {
         "width": WIDTH,
@@ -93,7 +93,7 @@ def scatter(group: LeaderboardGroup) -> dict[str, Any] | None:
 def _point(index: int, row: LeaderboardRow, seconds: float, across: _Axis, up: _Axis) -> dict[str, Any]:
     found = row.headline
     assert found is not None
-    label = in_words(row.label)
+    label = format_label(row.label)
     name = " · ".join(filter(None, [row.model, label]))
     return {
         "row": index,
@@ -104,13 +104,13 @@ def _point(index: int, row: LeaderboardRow, seconds: float, across: _Axis, up: _
         "low": up.at(found.low),
         "high": up.at(found.high),
         "name": f"{row.model}, {label}" if 0 < len(label) <= 16 else row.model,
-        "text": f"{name}: {plus_minus(found)} after {figure(seconds)} s",
+        "text": f"{name}: {plus_minus(found)} after {format_number(seconds)} s",
         "label": None,
     }
 
 
-def _name(points: Sequence[dict[str, Any]]) -> None:
-    # Greedy: a name goes right of its point, or left, where it covers neither a name nor a point.
+def _place_names(points: Sequence[dict[str, Any]]) -> None:
+    # Greedy: a name is placed right or left of its point if it overlaps neither a name nor a point.
     taken = [(p["x"] - 4, p["y"] - 4, p["x"] + 4, p["y"] + 4) for p in points]
     named = 0
     for point in sorted(points, key=lambda p: (not p["frontier"], p["row"])):
@@ -118,7 +118,7 @@ def _name(points: Sequence[dict[str, Any]]) -> None:
         for anchor, left in (("start", point["x"] + 7), ("end", point["x"] - 7 - wide)):
             box = (left, point["y"] - 7, left + wide, point["y"] + 6)
             free = all(box[2] < t[0] or t[2] < box[0] or box[3] < t[1] or t[3] < box[1] for t in taken)
-            if named < _NAMED and free and left > _LEFT and left + wide < WIDTH:
+            if named < _MAX_NAMES and free and left > _LEFT and left + wide < WIDTH:
                 point["label"] = (anchor, point["x"] + (7 if anchor == "start" else -7), point["y"] + 4)
                 taken.append(box)
                 named += 1

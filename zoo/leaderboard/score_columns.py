@@ -19,11 +19,11 @@ __all__ = [
     "columns",
     "comparable",
     "describe_scores",
+    "describe_stability",
     "image_error",
     "score_group",
     "second_opinion",
     "shown",
-    "stability_line",
 ]
 
 _SECOND = " (second opinion)"
@@ -32,13 +32,13 @@ _BY_IMAGES = " standard error (test images)"
 
 
 def describe_scores(names: Iterable[str], runs: Sequence[Run]) -> dict[str, ScoreInfo]:
-    """The description of each score: the most common one in the results, else that of a built-in metric."""
+    """Return the description of each score: the most common one in the results, else that of a built-in metric."""
     infos = {}
     for name in names:
         stored = collections.Counter(info for run in runs if (info := run.score_info.get(name)) is not None)
         best = max(stored.items(), key=lambda pair: (pair[1], repr(pair[0])), default=None)
         found = find_info(name) if best is None else best[0]
-        groups = sorted({info.group for info in stored if info.group})  # results of an older zoo have none
+        groups = sorted({info.group for info in stored if info.group})  # results of older versions have none
         infos[name] = found if found.group or not groups else attrs.evolve(found, group=groups[0])
     return infos
 
@@ -59,46 +59,46 @@ def comparable(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[Run, str]]]:
             if text != common:
                 scores = {k: v for k, v in run.scores.items() if k != metric and not k.startswith(f"{metric} ")}
                 kept[i] = attrs.evolve(run, scores=scores)
-                affected.append((run, f"score {metric!r} is left out: {text} against {common}"))
+                affected.append((run, f"score {metric!r} is excluded: {text} against {common}"))
     return kept, affected
 
 
 def second_opinion(names: Iterable[str]) -> str | None:
-    """The score of the second opinion among these; the first by name if results disagree about its extractor."""
+    """Find the score of the second opinion; the first by name if results have different extractors."""
     return min((name for name in names if name.endswith(_SECOND)), default=None)
 
 
 def shown(name: str, headline: str) -> bool:
-    """Whether a score is one of the table's: floors have a line of their own, standard errors are in the intervals."""
+    """Whether a score has its own entry in a table, unlike floors and standard errors."""
     auxiliary = (f"{headline} floor", headline + _ERROR, headline + _BY_IMAGES)
     return name not in auxiliary and not name.endswith(f"{_SECOND} floor")
 
 
 def columns(group: Mapping[str, ScoreInfo], rows: Sequence[Mapping[str, Any]], headline: str) -> list[str]:
-    """The scores that have a column: those declared so of which some row has a value, by evaluation stage.
+    """Select the scores with a column: those declared with one that have a value in some row, by evaluation stage.
 
     Args:
         group: Descriptions of the table's scores, in their usual order.
         rows: Values or summaries of each row, by name.
-        headline: The score that ranks, which has a column of its own.
+        headline: Name of the ranking score, which has a separate column.
     """
     known = [n for n, info in group.items() if info.column and n != headline and any(n in row for row in rows)]
     return sorted(known, key=lambda name: list(GROUPS).index(score_group(group[name])))
 
 
 def score_group(info: ScoreInfo) -> str:
-    """The group of columns that a score belongs to."""
-    return _GROUP_OF.get(info.group, "other scores")
+    """Return the group of columns of a score."""
+    return _COLUMN_GROUPS.get(info.group, "other scores")
 
 
 GROUPS = ("samples", "reconstructions", "codes", "likelihood", "other scores")
-"""Groups of columns, in their order."""
+"""Ordered groups of columns."""
 
-_GROUP_OF = {**{name: name for name in GROUPS}, "real images": "samples", "density": "likelihood"}
+_COLUMN_GROUPS = {**{name: name for name in GROUPS}, "real images": "samples", "density": "likelihood"}
 
 
-def stability_line(found: Stability, second: str | None) -> str:
-    """How stable the order of a table is, in one line; empty if nothing is known."""
+def describe_stability(found: Stability, second: str | None) -> str:
+    """Describe the stability of the order of a table in one line; empty if unknown."""
     parts = []
     if found.tau is not None and found.discordant is not None and second is not None:
         parts.append(
@@ -111,6 +111,6 @@ def stability_line(found: Stability, second: str | None) -> str:
 
 
 def image_error(runs: Sequence[Run], name: str) -> float | None:
-    """Mean standard error of a score by the choice of the test images; None if no run has it."""
+    """Mean standard error of a score due to the choice of the test images; None if no run has it."""
     known = [error for run in runs if (error := run.scores.get(name + _BY_IMAGES)) is not None]
     return math.fsum(known) / len(known) if known else None

@@ -1,4 +1,4 @@
-"""Images of untrusted runs, decoded and encoded again in a small size."""
+"""Images of untrusted runs, decoded and encoded again at a size suitable for a page with all of them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["pictures"]
 
-_LARGEST, _PIXELS = 8 << 20, 4_000_000
-_SMALL = 340
-"""Length of the longer side in pixels below which images are not reduced."""
+_MAX_BYTES, _MAX_PIXELS = 8 << 20, 4_000_000
+_MIN_PIXELS = 340
+"""Images whose longer side has at most this number of pixels are not reduced in size."""
 
 
 def pictures(run: Run, allowance: int) -> dict[str, tuple[int, int, str]]:
-    """Images of a run as width, height and PNG in base 64, by name; invalid images are omitted.
+    """Return width, height and base-64 PNG of the images of a run, by name; unreadable images are omitted.
 
     Args:
         run: The run.
@@ -33,28 +33,28 @@ def pictures(run: Run, allowance: int) -> dict[str, tuple[int, int, str]]:
     """
     found = {}
     for name in PICTURES:
-        if name in run.files and (picture := _picture(run.folder, name, allowance)) is not None:
+        if name in run.files and (picture := _encode_image(run.folder, name, allowance)) is not None:
             found[name] = picture
     return found
 
 
-def _picture(folder: ResultFolder, name: str, allowance: int) -> tuple[int, int, str] | None:
+def _encode_image(folder: ResultFolder, name: str, allowance: int) -> tuple[int, int, str] | None:
     from PIL import Image
 
     try:
-        content = folder.read(picture_file(name, folder.names), _LARGEST)
+        content = folder.read(picture_file(name, folder.names), _MAX_BYTES)
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            if image.width * image.height > _PIXELS:
+            if image.width * image.height > _MAX_PIXELS:
                 return None
             image.load()
             pixels = image.convert("L" if image.mode in ("1", "L", "LA", "I", "I;16") else "RGB")
     except (RefusedError, MemoryError):
         return None
-    except Exception:  # a decoder that is fed garbage on purpose may raise anything
+    except Exception:  # a decoder may raise anything for malicious input
         return None
     written = _png(pixels)
-    while len(written) > allowance and max(pixels.size) > _SMALL:
-        # Exact where the pixels were doubled for the eye, as a run's are; else the mean of four.
+    while len(written) > allowance and max(pixels.size) > _MIN_PIXELS:
+        # The mean of 2×2 pixels; lossless for images of a run, which are enlarged.
         pixels = pixels.reduce(2)
         written = _png(pixels)
     if len(written) > allowance:
@@ -65,12 +65,12 @@ def _picture(folder: ResultFolder, name: str, allowance: int) -> tuple[int, int,
 
 
 def _png(image: Image, bits: int = 8) -> bytes:
-    """Encode as PNG. The bytes depend on zlib only, so that a committed page does not change with Pillow."""
+    """Encode a PNG whose bytes do not depend on the version of Pillow, for committed pages."""
     width, height = image.size
     raw, step = image.tobytes(), len(image.getbands()) * width
     lines = [raw[i * step : (i + 1) * step] for i in range(height)]
     if image.mode == "L" and bits == 4:
-        # Two pixels a byte, each the nearest of 16 grays.
+        # Two pixels per byte, each rounded to 16 gray levels.
         nibble = bytes((v * 15 + 127) // 255 for v in range(256))
         lines = [line.translate(nibble) + b"\0" * (width % 2) for line in lines]
         lines = [bytes(a << 4 | b for a, b in zip(line[::2], line[1::2], strict=True)) for line in lines]
@@ -78,7 +78,7 @@ def _png(image: Image, bits: int = 8) -> bytes:
         bits = 8
     previous, filtered = b"\0" * len(lines[0]), []
     for line in lines:
-        # Repeated lines, of which an enlarged picture is full, become zeros.
+        # Repeated lines, common in enlarged images, become zeros.
         filtered.append(b"\2" + b"\0" * len(line) if line == previous else b"\0" + line)
         previous = line
     head = struct.pack(">IIBBBBB", width, height, bits, 0 if image.mode == "L" else 2, 0, 0, 0)

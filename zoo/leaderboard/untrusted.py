@@ -1,4 +1,4 @@
-"""Checks of untrusted values: type, size and characters."""
+"""Checks untrusted values for type, size and characters."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from typing import Any
 __all__ = ["RefusedError", "item", "name", "note", "number", "pairs", "scalar", "table", "whole"]
 
 NAME, NOTE = 100, 600
-"""Largest number of characters of a name (longer ones are refused) and of a note (longer ones are cut)."""
-_HUGE = 1e30
-_MANY = 256
+"""Maximum length of a name, beyond which it is refused, and of a note, beyond which it is truncated."""
+_MAX_NUMBER = 1e30
+_MAX_ENTRIES = 256
 
 
 class RefusedError(ValueError):
-    """A value is refused; the message has the reason and at most a short, clean part of the value."""
+    """An untrusted value is refused. The message contains at most a short, clean part of it."""
 
 
 def item(entries: Mapping[str, Any], key: str) -> Any:
-    """Get a required entry."""
+    """Return an entry, or raise RefusedError if it is missing."""
     if key not in entries:
         raise RefusedError(f"{key} is missing")
     return entries[key]
 
 
 def table(value: Any, what: str) -> Mapping[str, Any]:
-    """Check that a value is a JSON object of plausible size."""
+    """Check a JSON object and its number of entries."""
     if not isinstance(value, dict):
-        raise RefusedError(f"{what} is no object")
-    if len(value) > _MANY:
-        raise RefusedError(f"{what} has {len(value)} entries; at most {_MANY} are taken")
+        raise RefusedError(f"{what} is not an object")
+    if len(value) > _MAX_ENTRIES:
+        raise RefusedError(f"{what} has {len(value)} entries; at most {_MAX_ENTRIES} are allowed")
     return value
 
 
 def name(value: Any, what: str, *, empty: bool = False) -> str:
-    """Check a name: long names and invisible characters are refused, so that different names look different."""
+    """Check a name. Names are refused, not cleaned, if they are long or contain invisible characters."""
     if not isinstance(value, str):
-        raise RefusedError(f"{what} is no text")
+        raise RefusedError(f"{what} is not text")
     if len(value) > NAME:
-        raise RefusedError(f"{what} has {len(value)} characters; at most {NAME} are taken")
+        raise RefusedError(f"{what} has {len(value)} characters; at most {NAME} are allowed")
     if not value.isprintable() or value != value.strip() or not (value.isascii() or _visible(value)):
-        raise RefusedError(f"{what} holds characters that cannot be seen")
+        raise RefusedError(f"{what} contains invisible characters")
     if not value and not empty:
         raise RefusedError(f"{what} is empty")
     return value
@@ -55,14 +55,14 @@ def _visible(value: str) -> bool:
 
 
 def _hidden(char: str) -> bool:
-    # Mn and Me: accents are fine once composed, and what is left then can pile up over the lines around it.
+    # Mn and Me: accents are allowed if composed; other combining marks can overlap adjacent lines.
     return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Mn", "Me")
 
 
 def note(value: Any, what: str, limit: int = NOTE) -> str:
-    """Clean free text: one line, no invisible characters, limited length."""
+    """Clean free text: one line, without invisible characters, truncated to ``limit`` characters."""
     if not isinstance(value, str):
-        raise RefusedError(f"{what} is no text")
+        raise RefusedError(f"{what} is not text")
     text = value[: 4 * limit]
     if not (text.isascii() and text.isprintable()):
         text = "".join(" " if _hidden(c) else c for c in unicodedata.normalize("NFC", text))
@@ -71,22 +71,22 @@ def note(value: Any, what: str, limit: int = NOTE) -> str:
 
 
 def number(value: Any, what: str) -> float:
-    """Check that a value is a finite number of plausible size."""
+    """Check a number that is finite and small enough for sums."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RefusedError(f"{what} is no number")
+        raise RefusedError(f"{what} is not a number")
     try:
         found = float(value)
     except OverflowError:
         found = math.inf
-    if not abs(found) <= _HUGE:  # NaN, too
-        raise RefusedError(f"{what} is not a finite number, or beyond {_HUGE:g}")
+    if not abs(found) <= _MAX_NUMBER:  # NaN, too
+        raise RefusedError(f"{what} is not a finite number, or beyond {_MAX_NUMBER:g}")
     return found
 
 
 def whole(value: Any, what: str, low: int = 0, high: int = 2**53) -> int:
-    """Check that a value is an integer between ``low`` and ``high``."""
+    """Check a whole number from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise RefusedError(f"{what} is no whole number from {low} to {high}")
+        raise RefusedError(f"{what} is not a whole number from {low} to {high}")
     return value
 
 
@@ -101,6 +101,6 @@ def scalar(value: Any, what: str) -> str | float | int | bool | None:
 
 
 def pairs(value: Any, what: str) -> Iterator[tuple[str, Any]]:
-    """Entries of an object, with their names checked."""
+    """Iterate over the entries of an object and check their names."""
     for key, entry in table(value, what).items():
         yield name(key, f"a name in {what}"), entry
