@@ -267,7 +267,7 @@ def test_a_budget_drops_from_the_ends_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "LARGEST", 110_000)
     less = to_html(build([tmp_path]))
     assert len(less.encode()) <= 110_000 < len(whole.encode())
-    assert re.search(r"\d+ rows, from the ends of the tables, have no pictures and curves here", less)
+    assert re.search(r"\d+ rows at the ends of the tables have no images and curves", less)
     monkeypatch.setattr(page, "_DETAILS", 60_000)
     assert re.search(r"\d+ rows at the ends of the tables have no details", to_html(build([tmp_path])))
     monkeypatch.setattr(page, "_ROWS", 10_000)
