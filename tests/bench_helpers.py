@@ -82,7 +82,7 @@ def facts(folder: Path) -> dict[str, Any]:
     """What of a cell must not depend on how it came about: weights, scores, log of terms."""
     result = json.loads((folder / "result.json").read_text())
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    for changing in ("cost", "evaluation_seconds", "provenance"):
+    for changing in ("cost", "evaluation_seconds", "provenance", "content_sha256"):
         result.pop(changing, None)
     result["settings"].pop("checkpoint_seconds")
     return {

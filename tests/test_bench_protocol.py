@@ -54,7 +54,7 @@ PLAIN: dict[str, Any] = {"name": "p", "version": 1, "train": {"images": 100}}
         ({"name": "two words"}, ["name: 'two words'"]),
         ({"version": "1"}, ["version: '1'", "whole number"]),
         ({"version": True}, ["version: True"]),
-        ({"evaluate": {"samples": 1}}, ["evaluate.samples: 1", "at least 2"]),
+        ({"evaluate": {"samples": 1}}, ["evaluate.samples: 1", "between 2 and 1000000"]),
         ({"models": {"vae": 3}}, ["models.vae: must be a table"]),
         ({"grid": {"seeds": 0}}, ["grid.seeds: 0"]),
         ({"grid": {"seeds": 2.5}}, ["grid.seeds: 2.5"]),

@@ -69,7 +69,7 @@ def test_help_is_laid_out(cli):
         (["run", "vae", "--likelihood", "cauchy"], ["likelihood", "'cauchy'", "gaussian"]),
         (["run", "vaegan", "--gamma", "nan"], ["gamma: nan is not allowed"]),
         (["run", "vae", "--epochs", "-1"], ["epochs: -1 is not allowed", "at least 0"]),
-        (["run", "vae", "--batch", "5000"], ["batch: 5000 is not allowed", "1297"]),
+        (["run", "vae", "--batch", "5000"], ["batch: 5000 is not allowed", "1,297"]),
         (["run", "vae", "--batch", "1"], ["batch: 1 is not allowed", "at least 2"]),
         (["run", "vae", "--seed", "-1"], ["seed: -1 is not allowed"]),
         (["run", "vae", "--seed", "99999999999999999999"], ["seed", "not allowed"]),
@@ -280,7 +280,7 @@ def test_pipe(cli, tmp_path):
     assert done.status == 0
     assert done.err == ""
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.out)
-    assert re.search(r"^vae trains on 1,280 images of digits \(1 epochs, batch 64, seed 0\)", done.out)
+    assert re.search(r"^vae trains on 1,280 images of digits \(1 epoch, batch 64, seed 0\)", done.out)
     assert re.search(r"^epoch 1\.0  1,280/1,280  [\d,]+ images/s  0:00 left  nll [\d.]+  kl [\d.]+$", done.out, re.M)
     for name in ("FD-classifier", "reconstruction MSE", "classes covered", "training"):
         assert re.search(rf"^{name} +[\d.]+", done.out, re.M)

@@ -443,6 +443,8 @@ def test_logged_terms_have_todays_names(tmp_path: Path) -> None:
     run = folder_of_0_1_0(tmp_path / "run", "aae")
     line = {
         "step": 1,
+        "images": 64,
+        "seconds": 0.1,
         "terms": {"reconstruct/rec": 22.8, "judge/gan": 1.4, "regularise/fool": 0.7},
         "gradients": {"regularise/encoder": 0.1},
     }

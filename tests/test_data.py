@@ -574,7 +574,7 @@ def test_a_folder_without_two_readable_images_is_refused(photos):
     with pytest.raises(UsageError, match=r"none of its 1 files .* x\.png"):
         open_folder(photos, DataOptions())
     picture(photos / "x.png")
-    with pytest.raises(UsageError, match="holds one image"):
+    with pytest.raises(UsageError, match="has 1 image; at least 3"):
         open_folder(photos, DataOptions())
     with pytest.raises(UsageError, match="does not exist"):
         open_folder(photos / "gone", DataOptions())

@@ -199,7 +199,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher) ->
 def result_of(out: Path) -> dict[str, Any]:
     """Result.json without what the clock, the machine's load and the saving of checkpoints have a part in."""
     result = json.loads((out / "result.json").read_text())
-    for changing in ("cost", "evaluation_seconds", "provenance"):
+    for changing in ("cost", "evaluation_seconds", "provenance", "content_sha256"):
         del result[changing]
     del result["settings"]["checkpoint_seconds"]
     return result
@@ -216,8 +216,9 @@ def assert_same(out: Path, reference: Path) -> None:
     assert (out / "model.safetensors").read_bytes() == (reference / "model.safetensors").read_bytes()
     assert result_of(out) == result_of(reference)
     assert metrics_of(out) == metrics_of(reference)
-    for name in ("samples.png", "reconstructions.png"):
-        assert (out / name).read_bytes() == (reference / name).read_bytes()
+    for name in ("samples.png", "reconstructions.png"):  # the latter only of autoencoders
+        assert (out / name).is_file() is (reference / name).is_file()
+        assert not (out / name).is_file() or (out / name).read_bytes() == (reference / name).read_bytes()
     assert not [p for p in out.rglob("*") if p.name.endswith(".tmp")]
 
 

@@ -377,7 +377,7 @@ def test_weights_of_another_seed_are_refused(runs, tmp_path):
     zoo.train("vae", out=tmp_path / "other", epochs=1, seed=1, extractor="none", **SMALL)
     shutil.copy(tmp_path / "other" / "model.safetensors", run)
     for use in (zoo.load, lambda out: zoo.train(out=out, resume=True)):
-        with pytest.raises(zoo.ZooError, match=r"another run than result\.json"):
+        with pytest.raises(zoo.ZooError, match=r"another run than"):
             use(run)
 
 
@@ -389,7 +389,7 @@ def test_epochs_are_rounded_once(tmp_path):
     small = {"extractor": "none", "width": 2, "family": "mlp"}
     zoo.train("wgan-gp", out=tmp_path / "run", epochs=5, batch=400, n_critic=5, **small)
     assert strict_json((tmp_path / "run" / "result.json").read_text())["cost"]["images_seen"] == 15 * 400
-    with pytest.raises(zoo.UsageError, match=r"draws 5 batches per step, and 1 epochs have 3"):
+    with pytest.raises(zoo.UsageError, match=r"draws 5 batches per step, but has 3 in 1 epoch"):
         zoo.train("wgan-gp", out=tmp_path / "short", epochs=1, batch=400, n_critic=5, **small)
 
 

@@ -57,6 +57,10 @@ class Interrupted(KeyboardInterrupt):
         return f"{text}; {shlex.join(['zoo', 'run', '--resume', '--out', str(self.folder)])} continues the run"
 
 
+_NEAR = 0.65
+"""Least similarity of a suggested name: 'gna' is near to 'gan', 'sample' is not near to 'aae'."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Error for an unknown name, with the closest known one.
 
@@ -69,6 +73,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     unknown model 'vagan'. Did you mean 'vaegan'? Available: vae, vaegan.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=_NEAR)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UsageError(f"unknown {kind} {name!r}.{hint} Available: {', '.join(names) or 'none'}.")

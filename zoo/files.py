@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from zoo.errors import ZooError
 
-__all__ = ["is_temporary", "open_atomic", "refuse_special", "write_atomically"]
+__all__ = ["append", "is_temporary", "open_atomic", "refuse_special", "write_atomically"]
 
 
 @contextlib.contextmanager
@@ -57,6 +57,21 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
     except OSError as error:
         raise ZooError(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
+
+
+def append(path: Path, content: bytes) -> None:
+    """Append to a regular file, which is created if there is none.
+
+    Raises:
+        ZooError: If the file cannot be written, or ``path`` is a symbolic link, a folder or a device.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        refuse_special(path)
+        with os.fdopen(os.open(path, flags, 0o644), "ab") as file:
+            file.write(content)
+    except OSError as error:
+        raise ZooError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def refuse_special(path: Path) -> None:

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _KEY = "zoo.option"
+_LARGEST_INT = 2**63 - 1  # of a tensor's size, and of TOML
 
 
 @attrs.frozen
@@ -158,6 +159,8 @@ class OptionInfo:
             value = float(value)
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
             raise UsageError(f"{self.name}: {value!r} is not allowed; must be of type {self.kind.__name__}")
+        if isinstance(value, int) and abs(value) > _LARGEST_INT:
+            raise UsageError(f"{self.name}: {value} is not allowed; must be between {-_LARGEST_INT} and {_LARGEST_INT}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"{self.name}: {value} is not allowed; must be a finite number")
         if self.choices and value not in self.choices:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +14,13 @@ import tomli_w
 from zoo import options
 from zoo.data.names import is_registered_name
 from zoo.errors import UsageError, unknown_name
-from zoo.options import at_least, frozen, option
+from zoo.options import at_least, between, frozen, option
+from zoo.reading import read_toml
 from zoo.run.settings import ImageOptions
 
 __all__ = ["BenchProtocol", "EvaluateRules", "Grid", "TrainRules"]
 
+_MAX_SEEDS = 1000  # of every model: beyond any statistical need, and a grid that can be listed
 _TABLES = ("train", "options", "models", "evaluate", "grid")
 
 
@@ -39,7 +40,9 @@ class EvaluateRules:
 
     extractor: str = option("auto", "Feature extractor: auto, none, or one of `zoo list extractors`.")
     samples: int | None = option(
-        None, "Number of images to score; default: 10,000, or the number of training images if fewer.", at_least(2)
+        None,
+        "Number of images to score; default: 10,000, or the number of training images if fewer.",
+        between(2, 1_000_000),
     )
 
 
@@ -63,6 +66,8 @@ class Grid:
     def __attrs_post_init__(self) -> None:
         if isinstance(self.seeds, bool) or not isinstance(self.seeds, int) or self.seeds < 1:
             raise UsageError(f"seeds: {self.seeds!r} is not allowed; must be a whole number, at least 1")
+        if self.seeds > _MAX_SEEDS:
+            raise UsageError(f"seeds: {self.seeds:.4g} is not allowed; must be at most {_MAX_SEEDS:,}")
         for name, given in (("models", self.models), ("datasets", self.datasets)):
             if given is not None and not given:
                 raise UsageError(f"{name}: the list is empty; name at least one")
@@ -101,14 +106,7 @@ class BenchProtocol:
         Raises:
             UsageError: If the file is missing, is not TOML, or has an unknown entry or a value that is not allowed.
         """
-        try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"protocol: no file {path}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"protocol: {path} cannot be read: {error}") from None
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"protocol: {path} is not TOML: {error}") from None
+        table = read_toml(path, "protocol")
         try:
             return cls.from_table(table)
         except UsageError as error:

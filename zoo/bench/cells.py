@@ -17,8 +17,11 @@ import attrs
 from filelock import FileLock, Timeout
 
 from zoo.errors import ZooError
+from zoo.files import refuse_special, write_atomically
+from zoo.reading import read_json
+from zoo.result_file import read_result_file
 
-__all__ = ["LOCK", "LOG", "PROGRESS", "Cell", "End", "FailedCell", "Job", "read_progress"]
+__all__ = ["LOCK", "LOG", "PROGRESS", "Cell", "End", "FailedCell", "Job", "make_cell_folder", "read_progress"]
 
 LOCK, LOG, PROGRESS, FAILED, RESULT = ".bench.lock", "log.txt", ".progress.json", "failed.json", "result.json"
 
@@ -106,6 +109,9 @@ class Cell:
     def busy(self) -> bool:
         """Whether a worker of any driver holds the lock of the cell."""
         try:
+            refuse_special(self.folder / LOCK)
+            if self.folder.is_symlink():
+                return False
             with FileLock(self.folder / LOCK, timeout=0):
                 return False
         except Timeout:
@@ -119,15 +125,14 @@ class Cell:
         if self.done:
             return None
         try:
-            table = json.loads((self.folder / FAILED).read_text(encoding="utf-8"))
+            table = read_json(self.folder / FAILED)
             return FailedCell(str(table["kind"]), str(table["reason"]), int(table["attempts"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, ZooError):
             return None  # missing or unreadable: the cell counts as unfinished
 
     def result(self) -> dict[str, Any]:
         """Content of ``result.json``."""
-        found: dict[str, Any] = json.loads((self.folder / RESULT).read_text(encoding="utf-8"))
-        return found
+        return read_result_file(self.folder / RESULT)
 
     def fail(self, kind: str, reason: str, attempts: int) -> bool:
         """Write ``failed.json`` on behalf of a dead worker.
@@ -139,7 +144,7 @@ class Cell:
             ZooError: If the folder is not writable.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_cell_folder(self.folder)
             with FileLock(self.folder / LOCK, timeout=0):
                 if not self.done:
                     write_failure(self.folder, self.settings, kind, reason, attempts)
@@ -150,11 +155,24 @@ class Cell:
             raise ZooError(f"cannot write to {self.folder}: {error.strerror or error}") from None
 
 
+def make_cell_folder(folder: Path) -> None:
+    """Create the folder of a cell.
+
+    Raises:
+        OSError: If it, its lock or its log is a symbolic link, which might lead anywhere, or it cannot be created.
+    """
+    if folder.is_symlink():
+        raise OSError("it is a symbolic link")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (LOCK, LOG):
+        refuse_special(folder / name)
+
+
 def write_failure(folder: Path, settings: Mapping[str, Any], kind: str, reason: str, attempts: int) -> None:
     """Write ``failed.json``: kind and reason of the failure, number of attempts, settings."""
-    from zoo.files import write_atomically
-    from zoo.run.result import describe_plugin, parse_protocol, public_settings
+    from zoo.run.result import describe_plugin, parse_protocol
     from zoo.run.run_folder import RunFolder
+    from zoo.run.settings import public_settings
 
     given: Mapping[str, Any] = {k: v for k, v in settings.items() if k not in ("model", "protocol", "data_dir")}
     with contextlib.suppress(ZooError):  # once training has started, its folder has the resolved settings
@@ -193,7 +211,7 @@ class Progress:
 def read_progress(folder: Path) -> Progress | None:
     """Read the last progress written by the worker of a folder; None if there is none."""
     try:
-        table = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-        return Progress(table["images"] / max(1, table["total"]), table["phase"], table["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
+        table = read_json(folder / PROGRESS)
+        return Progress(table["images"] / max(1, table["total"]), str(table["phase"]), int(table["pid"]))
+    except (OSError, ValueError, KeyError, TypeError, ZooError):
         return None

@@ -14,6 +14,8 @@ from rich.text import Text
 
 from zoo.bench.cells import read_progress
 from zoo.bench.grid_status import CellState, CellStatus, GridStatus
+from zoo.errors import ZooError
+from zoo.terminal import make_console, printable
 
 __all__ = ["GLYPHS", "LiveDisplay", "PlainDisplay", "create_display", "render_grid", "summary"]
 
@@ -58,7 +60,7 @@ class PlainDisplay:
         settled = total - self.grid_status.count(CellState.WAITING, CellState.RUNNING, CellState.ELSEWHERE)
         rest = seconds_left(self.grid_status) if event.startswith("done") else None
         left = f"  {_format_time(rest)} left" if rest else ""
-        self._print(f"[{settled:{len(str(total))}d}/{total}] {status.cell.name}: {event}{left}")
+        self._print(f"[{settled:{len(str(total))}d}/{total}] {status.cell.name}: {printable(event)}{left}")
 
     def ticked(self) -> None:
         """Do nothing."""
@@ -108,7 +110,7 @@ class LiveDisplay(PlainDisplay):
 
 def create_display() -> PlainDisplay:
     """Create a live display if standard output is a terminal, otherwise a plain one."""
-    console = Console(highlight=False)
+    console = make_console()
     return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay(console)
 
 
@@ -141,7 +143,7 @@ def _render_workers(grid_status: GridStatus, limit: int = 16) -> Table:
         filled = round(20 * fraction)
         bar = Text("━" * filled, style="cyan") + Text("━" * (20 - filled), style="dim")
         phase = progress.phase if progress else "starting"
-        table.add_row(escape(status.cell.name), bar, f"{100 * fraction:3.0f} %", phase)
+        table.add_row(escape(status.cell.name), bar, f"{100 * fraction:3.0f} %", escape(phase))
     if len(running) > limit:
         table.add_row(f"and {len(running) - limit} more", "", "", "")
     return table
@@ -174,7 +176,7 @@ def _format_time(seconds: float) -> str:
 def _format_score(status: CellStatus) -> str:
     try:
         scores = status.cell.result()["scores"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ZooError):
         return ""
     name = next(iter(scores), None)
     value = scores.get(name)

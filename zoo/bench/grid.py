@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -13,7 +15,8 @@ import attrs
 from zoo.bench.cells import End, Job
 from zoo.bench.executors import Executor
 from zoo.bench.grid_status import MIN_POLL_SECONDS, CellState, CellStatus, GridStatus
-from zoo.errors import ZooError
+from zoo.errors import Interrupted, ZooError
+from zoo.interrupts import Interrupts
 
 __all__ = ["MAX_STARTS", "GridCallback", "StoppedError", "run_cells"]
 
@@ -27,9 +30,11 @@ _STOP_SECONDS = 60  # maximum wait for checkpoints after Ctrl-C
 
 
 class StoppedError(ZooError):
-    """The grid was stopped by Ctrl-C; all runs in progress saved a checkpoint."""
+    """A signal stopped the grid; all runs in progress saved a checkpoint. Exit status: 128 + the signal's number."""
 
-    exit_status = 130
+    def __init__(self, message: str, signal_number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + signal_number
 
 
 class GridCallback(Interface):
@@ -86,7 +91,7 @@ class _GridRun:
                     i,
                     Job(
                         cell.settings,
-                        str(cell.folder.resolve()),
+                        os.path.abspath(cell.folder),  # a link stays visible to the worker
                         attempt=status.attempts,
                         from_scratch=status.from_scratch,
                         environment=self.environment,
@@ -206,18 +211,21 @@ def run_cells(
         time_limit: Time limit per attempt, in seconds.
 
     Raises:
-        StoppedError: After Ctrl-C, once all runs in progress have saved a checkpoint.
+        StoppedError: After SIGINT, SIGTERM or SIGHUP, once all runs in progress have saved a checkpoint.
     """
     grid_status.slots = executor.slots
     grid_run = _GridRun(grid_status, executor, callback, environment or {}, time_limit)
     callback.started(grid_status)
     try:
-        grid_run.run()
-    except KeyboardInterrupt:
+        with Interrupts():
+            grid_run.run()
+    except KeyboardInterrupt as error:
         grid_run.stop()
+        number = error.signal if isinstance(error, Interrupted) else signal.SIGINT
         done = grid_status.count(CellState.DONE, CellState.DIVERGED)
         raise StoppedError(
-            f"interrupted with {done} of {len(grid_status.cells)} cells done; rerun the command to resume"
+            f"interrupted with {done} of {len(grid_status.cells)} cells done; rerun the command to resume",
+            number,
         ) from None
     finally:
         executor.close()

@@ -118,6 +118,7 @@ def make_cells(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "au
                 f"datasets: two of them share the folder {out / name}; rename one of the folders of images"
             )
         folders[dataset] = name
+    _refuse_links(out, list(folders.values()), models)
     machine = {"device": device}
     return [
         Cell(
@@ -131,6 +132,16 @@ def make_cells(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "au
         for seed in range(grid.seeds)
         for model in models
     ]
+
+
+def _refuse_links(out: Path, datasets: Sequence[str], models: Sequence[str]) -> None:
+    # A benchmark's folder may come from another person: its links must not redirect writes.
+    names = ("protocol.toml", ".protocol.lock", ".submitit")
+    for path in (*names, *datasets, *(f"{dataset}/{model}" for dataset in datasets for model in models)):
+        if (out / path).is_symlink():
+            raise UsageError(
+                f"out: {out / path} is a symbolic link; replace it by what it names, or choose another --out"
+            )
 
 
 def write_protocol(out: Path, protocol: BenchProtocol) -> None:

@@ -22,10 +22,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from zoo.bench.cells import FAILED, LOCK, LOG, PROGRESS, RESULT, End, Job, write_failure
+from zoo.bench.cells import FAILED, LOCK, LOG, PROGRESS, RESULT, End, Job, make_cell_folder, write_failure
 from zoo.callbacks import Callback
 from zoo.errors import Interrupted, ZooError
 from zoo.files import open_atomic
+from zoo.terminal import printable
 
 __all__ = ["main", "run_job"]
 
@@ -41,7 +42,7 @@ def run_job(job: Job) -> End:
     folder = Path(job.folder)
     lock: FileLock | None = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_cell_folder(folder)
         lock = FileLock(folder / LOCK)
         lock.acquire(timeout=0)
         if (folder / RESULT).is_file():  # finished by the worker of another driver
@@ -134,7 +135,7 @@ def _delete_training_state(folder: Path) -> None:
 
 
 def _log(text: str) -> None:
-    print(f"--- {datetime.now(UTC).isoformat(timespec='seconds')} {text}", flush=True)
+    print(f"--- {datetime.now(UTC).isoformat(timespec='seconds')} {printable(text)}", flush=True)
 
 
 @contextlib.contextmanager
@@ -158,7 +159,7 @@ class _ProgressCallback(Callback):
         self._total = total_images
         action = f"resumed at {images_seen:,} of" if images_seen else "started training on"
         budget = f"{total_images:,} images of {settings['dataset']}, seed {settings['seed']}"
-        print(f"{settings['model']}: {action} {budget}", flush=True)
+        print(printable(f"{settings['model']}: {action} {budget}"), flush=True)
         self._write(images_seen, "training")
 
     def progressed(self, images_seen: int, epoch: float) -> None:
@@ -173,7 +174,7 @@ class _ProgressCallback(Callback):
             self._write(images_seen, "training")
 
     def note(self, text: str) -> None:
-        print(f"note: {text}", flush=True)
+        print(f"note: {printable(text)}", flush=True)
 
     def finished(self, result: Mapping[str, Any], folder: Path) -> None:
         print(json.dumps(result["scores"]), flush=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from zoo.bench.executors import EXECUTORS
+from zoo.cli.console import echo, make_console
+from zoo.cli.parameters import FilePath
 from zoo.errors import UsageError, ZooError
 
 __all__ = ["bench"]
@@ -16,9 +18,7 @@ __all__ = ["bench"]
 @click.option("--models", metavar="A,B", help="Models, or all; default: those of the protocol.")
 @click.option("--datasets", metavar="A,B", help="Data sets; default: those of the protocol.")
 @click.option("--seeds", type=int, metavar="K", help="Number of seeds, 0 to K − 1; default: that of the protocol.")
-@click.option(
-    "--protocol", "file", type=click.Path(path_type=Path), help="Protocol file; default: that of --out, or quick."
-)
+@click.option("--protocol", "file", type=FilePath(), help="Protocol file; default: that of --out, or quick.")
 @click.option(
     "--executor",
     type=click.Choice(EXECUTORS),
@@ -35,7 +35,7 @@ __all__ = ["bench"]
 @click.option("--threads", type=int, metavar="N", help="CPU threads per run; default: an equal share of the cores.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Device.")
 @click.option("--gpu-fraction", type=float, default=1.0, show_default=True, help="Share of a GPU per run, at most 1.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Torchvision-style data root; default: $ZOO_DATA.")
+@click.option("--data-dir", type=FilePath(), help="Torchvision-style data root; default: $ZOO_DATA.")
 @click.option("--time-limit", metavar="TIME", help="Time limit per run: 90 (seconds), 30m or 2h.")
 @click.option("--retry-failed", is_flag=True, help="Also run cells again that failed before.")
 @click.option("--rescore", is_flag=True, help="Score finished runs again from their weights, without training.")
@@ -46,7 +46,7 @@ __all__ = ["bench"]
     help="For submitit: a SLURM option, such as partition=gpu; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the grid without running anything.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the benchmark.")
+@click.option("--out", required=True, type=FilePath(), help="Folder of the benchmark.")
 def bench(
     models: str | None,
     datasets: str | None,
@@ -111,30 +111,28 @@ def _rescore(
     from zoo.bench.rescoring import Rescored, finished_runs, rescore_grid
 
     if dry_run:
-        click.echo(f"{len(finished_runs(out))} finished runs in {out}")
+        echo(f"{len(finished_runs(out))} finished runs in {out}")
         return
 
     def report(outcome: Rescored) -> None:
-        click.echo(f"{outcome.folder}: {outcome.reason or outcome.outcome}")
+        echo(f"{outcome.folder}: {outcome.reason or outcome.outcome}")
 
     found = rescore_grid(out, jobs=jobs, threads=threads, device=device, data_dir=data_dir, report=report)
     counts = {kind: sum(outcome.outcome == kind for outcome in found) for kind in ("scored", "current", "failed")}
-    click.echo(f"{counts['scored']} scored, {counts['current']} had all scores already, {counts['failed']} failed")
+    echo(f"{counts['scored']} scored, {counts['current']} had all scores already, {counts['failed']} failed")
     if failed := [outcome for outcome in found if outcome.outcome == "failed"]:
         first = f"{failed[0].folder} first: {failed[0].reason}"
         raise ZooError(f"{len(failed)} of {len(found)} runs were not scored, {first}")
 
 
 def _print_plan(out: Path, protocol: object, retry_failed: bool) -> None:
-    from rich.console import Console
-
     from zoo.bench.bench_protocol import BenchProtocol
     from zoo.bench.display import render_grid, summary
     from zoo.bench.run_grid import plan
 
     assert isinstance(protocol, BenchProtocol)
     grid_status = plan(out, protocol, retry_failed=retry_failed)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(render_grid(grid_status))
     console.print(f"protocol {protocol.label}; {summary(grid_status)}", markup=False, soft_wrap=True)
 
@@ -144,7 +142,7 @@ def _report(grid_status: object, out: Path) -> None:
     from zoo.bench.grid_status import CellState, GridStatus
 
     assert isinstance(grid_status, GridStatus)
-    click.echo(summary(grid_status))
+    echo(summary(grid_status))
     failed = [s.cell.name for s in grid_status.cells if s.state is CellState.FAILED]
     unfinished = [s for s in grid_status.cells if s.state is CellState.OPEN]
     if failed:

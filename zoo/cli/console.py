@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import inspect
 
+import click
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["format_duration", "make_console", "make_table", "summary_line"]
+from zoo import terminal
+
+__all__ = ["echo", "format_duration", "make_console", "make_table", "summary_line"]
+
+
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print text to standard output or error, see :func:`zoo.terminal.printable`."""
+    click.echo(terminal.printable(text, keep="\n\t"), err=err, nl=nl)
 
 
 def make_console() -> Console:
     """Console for standard output: as wide as the terminal, or 200 columns without one."""
-    console = Console(highlight=False)
     # Without a terminal rich assumes 80 columns and wraps cells, which hides words from grep.
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    return terminal.make_console(width=200)
 
 
 def make_table(*titles: str) -> Table:

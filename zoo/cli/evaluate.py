@@ -11,7 +11,8 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from zoo.cli.console import make_console
+from zoo.cli.console import echo, make_console
+from zoo.cli.parameters import FilePath
 from zoo.errors import UsageError, ZooError
 from zoo.version import __version__
 
@@ -23,15 +24,17 @@ __all__ = ["compare", "evaluate"]
 
 
 @click.command("eval")
-@click.argument("run", type=click.Path(path_type=Path), required=False)
-@click.option("--images", type=click.Path(path_type=Path), help="Score images of a folder or a .npy file.")
+@click.argument("run", type=FilePath(), required=False)
+@click.option("--images", type=FilePath(), help="Score images of a folder or a .npy file.")
 @click.option("--dataset", metavar="NAME", help="With --images: reference data set.")
 @click.option(
     "--extractor",
     metavar="NAME",
     help="Features: auto, or from `zoo list extractors`; default: those of the run.",
 )
-@click.option("-n", "n", type=click.IntRange(2), help="Number of images to score; default: that of the run, or all.")
+@click.option(
+    "-n", "n", type=click.IntRange(2, 1_000_000), help="Number of images to score; default: that of the run, or all."
+)
 @click.option(
     "--metrics",
     type=click.Choice(["quick", "full"]),
@@ -46,11 +49,9 @@ __all__ = ["compare", "evaluate"]
     metavar="N",
     help="Also estimate the likelihood of N ≤ 64 test images by annealed importance sampling (minutes).",
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Data root; default: that of the run, or $ZOO_DATA.")
+@click.option("--data-dir", type=FilePath(), help="Data root; default: that of the run, or $ZOO_DATA.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Device.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="JSON file; default: RUN/eval-EXTRACTOR.json, or none with --images."
-)
+@click.option("--out", type=FilePath(), help="JSON file; default: RUN/eval-EXTRACTOR.json, or none with --images.")
 @click.option("--protocol", "shown", is_flag=True, help="Also print the protocol of the scores.")
 def evaluate(
     run: Path | None,
@@ -93,8 +94,8 @@ def evaluate(
 
 
 @click.command()
-@click.argument("run_a", type=click.Path(path_type=Path))
-@click.argument("run_b", type=click.Path(path_type=Path))
+@click.argument("run_a", type=FilePath())
+@click.argument("run_b", type=FilePath())
 @click.option("--extractor", metavar="NAME", help="Compare the eval-NAME.json of zoo eval instead of result.json.")
 def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
     """Compare the scores of two runs.
@@ -126,26 +127,23 @@ def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
         arrow = ""
         if x is not None and y is not None and x != y and better != "neither":
             arrow = "←" if (x < y) == (better == "lower") else "→"
-        table.add_row(name, format_score(x), format_score(y), arrow)
+        table.add_row(escape(name), format_score(x), format_score(y), arrow)
     make_console().print(table)
-    click.echo("One seed each: small differences may be noise; zoo bench compares over seeds.")
+    echo("One seed each: small differences may be noise; zoo bench compares over seeds.")
 
 
 def _score_run(
     run: Path, extractor: str | None, n: int | None, metrics: Any, ais: int, data_dir: Path | None, device: str
 ) -> tuple[dict[str, Any], Scores, Dataset, str]:
-    import attrs
-
+    from zoo.cli.run_data import load_run_data
     from zoo.evaluation import EvaluationSettings
     from zoo.metrics import AnnealedLogLikelihood
     from zoo.run import load
-    from zoo.run.run_folder import RunFolder
     from zoo.run.scoring import Scorer
-    from zoo.run.train import choose_device, load_data
+    from zoo.run.train import choose_device
 
     trained = load(run).to(choose_device(device))
-    settings = RunFolder(run).settings()
-    data = load_data(attrs.evolve(settings, data_dir=str(data_dir)) if data_dir else settings)
+    settings, data = load_run_data(run, data_dir)
     name = extractor or ("auto" if settings.extractor == "none" else settings.extractor)
     on_request = (AnnealedLogLikelihood(images=ais),) if ais else ()
     evaluation = EvaluationSettings(n=n or settings.samples, metric_set=metrics, on_request=on_request)
@@ -170,7 +168,7 @@ def _score_images(
 
 
 def _note(text: str) -> None:
-    click.echo(f"note: {text}", err=True)
+    echo(f"note: {text}", err=True)
 
 
 def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str, data: Dataset) -> None:
@@ -180,6 +178,7 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
 
     from zoo.data import take
     from zoo.files import write_atomically
+    from zoo.result_file import seal
     from zoo.run.image_grids import save_pairs
     from zoo.run.scoring import scores_to_dict
 
@@ -198,32 +197,37 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ZooError(f"out: cannot write to {target.parent}: {error.strerror or error}") from None
-    write_atomically(target, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(target, (json.dumps(seal(content), indent=2, allow_nan=False) + "\n").encode())
     written = [str(target)]
     if scores.neighbors is not None:
         picture = target.with_name(f"{target.stem}-neighbors.png")
         save_pairs(scores.neighbors.images, take(data.train.images, scores.neighbors.indices), picture)
         written.append(f"{picture} (generated images above their nearest training images)")
-    click.echo(f"wrote {', '.join(written)}")
+    echo(f"wrote {', '.join(written)}")
 
 
 def _result(path: Path, extractor: str | None) -> dict[str, Any]:
     from zoo.compatibility import convert_result
+    from zoo.leaderboard.results import read_protocol
+    from zoo.leaderboard.score_info import read_score_info
+    from zoo.leaderboard.untrusted import RefusedError
+    from zoo.result_file import read_result_file
     from zoo.run.run_folder import RunFolder
 
     if path.suffix == ".json" or extractor is not None:
         file = path if path.suffix == ".json" else path / f"eval-{extractor}.json"
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = convert_result(read_result_file(file))
         except FileNotFoundError:
             hint = f"; zoo eval {path} --extractor {extractor} writes it" if extractor and path.is_dir() else ""
             raise UsageError(f"{file} does not exist{hint}") from None
-        except (OSError, ValueError) as error:
-            raise ZooError(f"{file} cannot be read: {error}") from None
     else:
         file, found = path / "result.json", RunFolder(path).load_result()
-    if not isinstance(found, dict) or not isinstance(found.get("scores"), dict):
-        raise ZooError(f"{file} has no scores")
     if not found.get("protocol"):
         raise ZooError(f"{file} has no scores (extractor none); zoo eval {path} computes them")
-    return convert_result(found)
+    try:
+        read_score_info(found)
+        read_protocol(found["protocol"])
+    except RefusedError as error:
+        raise ZooError(f"{file} cannot be read: {error}") from None
+    return found

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.cli.console import echo
+from zoo.cli.parameters import FilePath, check_memory, check_picture
 from zoo.errors import UsageError, ZooError
+from zoo.terminal import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,15 +24,15 @@ __all__ = ["encode", "interpolate", "reconstruct", "sample", "traverse"]
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
-_run: _Decorator = click.argument("run", type=click.Path(path_type=Path))
-_seed: _Decorator = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
-_data_dir: _Decorator = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Data root; default: that of the run."
+_run: _Decorator = click.argument("run", type=FilePath())
+_seed: _Decorator = click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Seed."
 )
+_data_dir: _Decorator = click.option("--data-dir", type=FilePath(), help="Data root; default: that of the run.")
 
 
 def _out(default: str, text: str) -> _Decorator:
-    kind = click.Path(path_type=Path)
+    kind = FilePath()
     return click.option("--out", type=kind, metavar="PATH", help=f"{text}; default: RUN/{default}.")
 
 
@@ -45,8 +49,14 @@ def sample(run: Path, n: int, out: Path | None, seed: int) -> None:
     target = out or run / "grid.png"
     if target.suffix not in (".png", ".npy", ""):
         raise UsageError(f"out: {str(target)!r} is not allowed; must end in .png or .npy, or be a folder")
+    pixels = math.prod(trained.data.shape)
+    # float32 in parts and as a whole, then uint8 in two orders
+    check_memory("n", n, pixels * 10, "use a smaller -n; another --seed makes further images")
+    if target.suffix == ".png":
+        side = max(1, round(n**0.5))
+        check_picture("n", n, -(-n // side), side, trained.data.shape, "use a smaller -n, or --out samples.npy")
     _write_images(to_uint8(trained.sample(n, seed=seed)), target)
-    click.echo(f"wrote {n} images to {target}")
+    echo(f"wrote {count(n, 'image')} to {target}")
 
 
 @click.command()
@@ -61,9 +71,10 @@ def reconstruct(run: Path, n: int, out: Path | None, data_dir: Path | None) -> N
 
     trained = _autoencoder(run)
     x = _dataset(run, data_dir).test.images[:n]
+    check_picture("n", n, 2 * -(-len(x) // 10), 10, trained.data.shape, "use a smaller -n")
     target = _png(out or run / "reconstructions.png")
     save_pairs(x, to_uint8(trained.reconstruct(from_uint8(x))).cpu(), target)
-    click.echo(f"wrote {len(x)} pairs to {target}")
+    echo(f"wrote {count(len(x), 'pair')} to {target}")
 
 
 @click.command()
@@ -87,16 +98,18 @@ def interpolate(run: Path, rows: int, steps: int, out: Path | None, seed: int, d
     trained = _load(run)
     if isinstance(trained, TrainedAutoencoder):
         images = _dataset(run, data_dir).test.images
+        rows = min(rows, len(images) // 2)
+        check_picture("rows", rows, rows, steps, trained.data.shape, "use fewer --rows or --steps")
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[: 2 * rows]
         z = trained.encode(from_uint8(images[chosen]))
-        rows = len(z) // 2
     else:
+        check_picture("rows", rows, rows, steps, trained.data.shape, "use fewer --rows or --steps")
         z = _codes(trained, 2 * rows, seed)
     a, b = z[:rows, None], z[rows : 2 * rows, None]
     t = torch.linspace(0, 1, steps, device=z.device)[None, :, None]
     target = _png(out or run / "interpolations.png")
     save_grid(to_uint8(trained.decode(torch.lerp(a, b, t).flatten(0, 1))).cpu(), target, steps)
-    click.echo(f"wrote {rows} interpolations to {target}")
+    echo(f"wrote {count(rows, 'interpolation')} to {target}")
 
 
 @click.command()
@@ -118,13 +131,14 @@ def traverse(run: Path, dims: int, steps: int, out: Path | None, seed: int) -> N
     trained = _load(run)
     latent = trained.objective.latent
     dims = min(dims, latent)
+    check_picture("steps", steps, dims, steps, trained.data.shape, "use fewer --steps or --dims")
     z = _codes(trained, 1, seed).repeat(dims * steps, 1)
     values = torch.linspace(-3, 3, steps, device=z.device)
     for d in range(dims):
         z[d * steps : (d + 1) * steps, d] = values
     target = _png(out or run / "traversals.png")
     save_grid(to_uint8(trained.decode(z)).cpu(), target, steps)
-    click.echo(f"wrote {dims} traversals to {target}")
+    echo(f"wrote {count(dims, 'traversal')} to {target}")
 
 
 @click.command()
@@ -156,7 +170,7 @@ def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
     _make_parent(target)
     write_atomically(target, buffer.getvalue())
     shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-    click.echo(f"wrote {shapes} to {target}")
+    echo(f"wrote {shapes} to {target}")
 
 
 def _load(run: Path) -> TrainedModel:
@@ -175,13 +189,9 @@ def _autoencoder(run: Path) -> TrainedAutoencoder:
 
 
 def _dataset(run: Path, data_dir: Path | None) -> Dataset:
-    import attrs
+    from zoo.cli.run_data import load_run_data
 
-    from zoo.run.run_folder import RunFolder
-    from zoo.run.train import load_data
-
-    settings = RunFolder(run).settings()
-    return load_data(attrs.evolve(settings, data_dir=str(data_dir)) if data_dir else settings)
+    return load_run_data(run, data_dir)[1]
 
 
 def _codes(trained: TrainedModel, n: int, seed: int) -> Tensor:

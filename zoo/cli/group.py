@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from zoo.cli.console import echo
 from zoo.errors import UsageError, unknown_name
 from zoo.hooks import GROUP
 from zoo.registry import FailedPlugin, Plugin, PluginLoader, Registered, is_bundled, named, registry
@@ -105,4 +106,4 @@ def plugin_failures() -> list[FailedPlugin]:
 def warn_of_failures(failures: Iterable[FailedPlugin]) -> None:
     """Write a line per failure to standard error."""
     for failure in failures:
-        click.echo(f"zoo: warning: {failure}", err=True)
+        echo(f"zoo: warning: {failure}", err=True)

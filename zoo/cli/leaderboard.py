@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from zoo.cli.console import echo
+from zoo.cli.parameters import FilePath
 from zoo.errors import UsageError, ZooError
 
 __all__ = ["leaderboard"]
@@ -14,17 +16,15 @@ _FORMATS = {".md": "md", ".html": "html", ".htm": "html", ".json": "json"}
 
 
 @click.command()
-@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=FilePath())
 @click.option(
     "--format",
     "form",
     type=click.Choice(["md", "html", "json"]),
     help="Output format; default: the suffix of --out, or md.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Output file; default: standard output.")
-@click.option(
-    "--pack", "archive", type=click.Path(path_type=Path), help="Also write the results to one archive, a .tar.xz file."
-)
+@click.option("--out", type=FilePath(), help="Output file; default: standard output.")
+@click.option("--pack", "archive", type=FilePath(), help="Also write the results to one archive, a .tar.xz file.")
 def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | None, archive: Path | None) -> None:
     """Rank results in one table per protocol.
 
@@ -56,16 +56,16 @@ def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | Non
         raise ZooError(f"no results to rank in {where}{why}; zoo run and zoo bench write results")
     if archive is not None:
         _write(archive, pack(directories))
-        click.echo(f"wrote {archive}", err=not only_pack)
+        echo(f"wrote {archive}", err=not only_pack)
         if only_pack:
             return
     text = {"md": to_markdown, "html": to_html, "json": to_json}[form](board)
     if out is None:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
         return
     _write(out, text.encode())
     others = f", {len(board.left_out):,} excluded" if board.left_out else ""
-    click.echo(f"wrote {out}: {board.results:,} results in {len(board.groups):,} tables{others}")
+    echo(f"wrote {out}: {board.results:,} results in {len(board.groups):,} tables{others}")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.resources
+import keyword
 import os
 import re
 import tempfile
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import click
 
+from zoo.cli.console import echo
+from zoo.cli.parameters import FilePath
 from zoo.errors import UsageError, ZooError
 
 __all__ = ["new"]
@@ -24,7 +28,7 @@ FILES = {
 
 @click.command()
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the package; default zoo-NAME.")
+@click.option("--out", type=FilePath(), help="Folder of the package; default zoo-NAME.")
 def new(name: str, out: Path | None) -> None:
     """Create a plugin package with a model and tests.
 
@@ -47,7 +51,7 @@ def new(name: str, out: Path | None) -> None:
         "name": name,
         "package": f"zoo-{name}",
         "module": "zoo_" + "_".join(words),
-        "cls": "".join(w.capitalize() for w in words),
+        "cls": _class_name(words),
         "title": " ".join(words).capitalize(),
     }
     target = out or Path(values["package"])
@@ -68,5 +72,14 @@ def new(name: str, out: Path | None) -> None:
             os.rename(package, target)
     except OSError as error:
         raise ZooError(f"out: cannot write {target}: {error.strerror or error}") from None
-    click.echo(f"created {target}: {', '.join(path.format(**values) for path in FILES.values())}")
-    click.echo(f"next: pip install -e '{target}[dev]' && zoo run {name} && zoo check {name}")
+    echo(f"created {target}: {', '.join(path.format(**values) for path in FILES.values())}")
+    echo(f"next: pip install -e '{target}[dev]' && zoo run {name} && zoo check {name}")
+
+
+_TAKEN = ("Mapping", "ClassVar", "Tensor", "Case")
+
+
+def _class_name(words: list[str]) -> str:
+    """Class name of a model, which must not be a keyword, a built-in name, or one that the templates import."""
+    name = "".join(word.capitalize() for word in words)
+    return f"{name}Model" if keyword.iskeyword(name) or hasattr(builtins, name) or name in _TAKEN else name

@@ -17,6 +17,7 @@ from rich.table import Table
 from zoo.callbacks import Callback
 from zoo.metrics.score_info import ScoreInfo
 from zoo.metrics.score_lookup import stored_infos
+from zoo.terminal import count, make_console, printable
 
 __all__ = ["LiveProgress", "PlainProgress", "format_score", "make_progress", "score_table", "scores_table"]
 
@@ -46,11 +47,11 @@ class PlainProgress(Callback):
             self._print(f"decoded {images:,} of {total:,} images")
 
     def started(self, settings: Mapping[str, Any], folder: Path, total_images: int, images_seen: int) -> None:
-        length = f"{settings['epochs']} epochs, " if "epochs" in settings else ""
+        length = f"{count(settings['epochs'], 'epoch')}, " if "epochs" in settings else ""
         verb = f"resumes at {images_seen:,} of" if images_seen else "trains on"
         self._print(
-            f"{settings['model']} {verb} {total_images:,} images of {settings['dataset']} "
-            f"({length}batch {settings['batch']}, seed {settings['seed']}) -> {folder}"
+            f"{settings['model']} {verb} {total_images:,} images of {printable(settings['dataset'])} "
+            f"({length}batch {settings['batch']}, seed {settings['seed']}) -> {printable(str(folder))}"
         )
         self._total, self._begin = total_images, images_seen
         self._since = self._last = time.perf_counter()
@@ -67,11 +68,11 @@ class PlainProgress(Callback):
         self._print(f"epoch {epoch:.1f}  {images_seen:,}/{self._total:,}  {rate:,.0f} images/s  {left} left  {values}")
 
     def note(self, text: str) -> None:
-        self._print(f"note: {text}")
+        self._print(f"note: {printable(' '.join(text.split()))}")
 
     def finished(self, result: Mapping[str, Any], folder: Path) -> None:
         self.console.print(score_table(result))
-        self._print(f"wrote {', '.join(_written(folder))}\nin    {folder}")
+        self._print(f"wrote {', '.join(_written(folder))}\nin    {printable(str(folder))}")
 
     def _pace(self, images: int) -> tuple[float, str]:
         rate = (images - self._begin) / max(1e-9, time.perf_counter() - self._since)
@@ -138,7 +139,7 @@ class LiveProgress(PlainProgress):
 
 def make_progress() -> PlainProgress:
     """Progress callback for standard output: live on a terminal, plain lines elsewhere."""
-    console = Console(highlight=False)
+    console = make_console()
     return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(console)
 
 

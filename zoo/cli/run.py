@@ -11,7 +11,8 @@ import click
 from click.core import ParameterSource
 from rich.markup import escape
 
-from zoo.cli.console import format_duration, make_console, make_table, summary_line
+from zoo.cli.console import echo, format_duration, make_console, make_table, summary_line
+from zoo.cli.parameters import FilePath
 from zoo.errors import UsageError, unknown_name
 from zoo.options import OptionInfo, get_options
 from zoo.preset import get_presets
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelCommand", "RunGroup", "make_flag"]
 
-_FILE = click.Path(path_type=Path)
+_FILE = FilePath()
 _UNSTORED_FLAGS = (
     click.Option(["--out"], type=_FILE, metavar="DIR", help="Run folder. [default: runs/MODEL-DATASET-seedN]"),
     click.Option(["--resume"], is_flag=True, help="Resume from the checkpoint; results are bit-identical."),
@@ -165,7 +166,7 @@ def _run_without_model(ctx: click.Context, /, **settings: Any) -> None:
     if ctx.invoked_subcommand is not None:  # the model's command follows
         return
     if settings["help"]:
-        click.echo(ctx.get_help())
+        echo(ctx.get_help())
     else:
         _train(None, ctx.params, _given(ctx))
 
@@ -194,6 +195,7 @@ def _train(model: str | None, request: Mapping[str, Any], given: Mapping[str, An
     from zoo.run import train
 
     progress = make_progress()
+    # main restores it
     warnings.showwarning = lambda message, *_: progress.note(str(message))
     with progress:
         train(

@@ -20,11 +20,13 @@ from zoo.data.listing import Item, scan, share
 from zoo.data.names import public_name
 from zoo.data.spec import DataOptions, Dataset, DataWarning
 from zoo.errors import UsageError
+from zoo.terminal import count
 
 __all__ = ["default_epochs", "default_format", "open_folder"]
 
 _LARGEST_OWN_SIDE = 128  # pixels; images that share a size up to this keep it
 _USUAL_SIZE = (64, 64)
+_FEWEST = 3
 _IMAGES_SEEN = 1_200_000  # about 20 epochs of MNIST
 
 _Header: TypeAlias = tuple[str, tuple[int, int]]  # Pillow mode, upright (H, W)
@@ -51,7 +53,7 @@ def open_folder(path: str | Path, options: DataOptions) -> Dataset:
         A data set named `folder:` and the folder's own name.
 
     Raises:
-        UsageError: If the folder is missing, has fewer than two readable images, or another layout.
+        UsageError: If the folder is missing, has fewer than three readable images, or another layout.
     """
     root = _find(Path(path).expanduser(), options)
     items = scan(root)
@@ -101,8 +103,11 @@ def _split(root: Path, items: Sequence[Item]) -> NDArray[np.bool_]:
             if not rows.any():
                 raise UsageError(f"{root / part} holds no image that can be read.")
         return test
-    if len(items) < 2:
-        raise UsageError(f"{root} holds one image; at least two are needed, one to train on and one to test.")
+    if len(items) < _FEWEST:
+        raise UsageError(
+            f"{root} has {count(len(items), 'image')}; at least {_FEWEST} are needed, 2 to train on and 1 to test, and "
+            "1 more for scores."
+        )
     return np.array(share([item.path for item in items]))
 
 

@@ -29,6 +29,9 @@ _NOT_IMAGES = frozenset(
 )
 
 
+_VALIDATION = ("validation", "valid", "val", "dev")
+
+
 @attrs.frozen
 class Item:
     """One candidate: its path relative to the folder (with `/`), and its class and split where given."""
@@ -41,26 +44,46 @@ class Item:
 def scan(root: Path) -> list[Item]:
     """The files of a folder that may be images, sorted by path.
 
-    Hidden files and those whose suffix says that they are text, archives and the like are passed over.
+    Hidden files and those whose suffix says that they are text, archives and the like are passed over. Without a folder
+    ``test`` beside ``train``, that of the validation split is the test split; what else lies beside them is named in a
+    `DataWarning`.
     Folders are read one level deep; a link that leads back to the folder or above it is not followed.
 
     Raises:
         UsageError: if there are none, train and test differ in layout, or class folders hold only folders.
     """
-    train, test = root / "train", root / "test"
-    if train.is_dir() and test.is_dir():
+    train, test = root / "train", _test_folder(root)
+    if train.is_dir() and test is not None:
+        _warn_of_unused(root, (train, test))
         items = [*_layout(root, train, "train"), *_layout(root, test, "test")]
         kinds = {split: {i.label is None for i in items if i.split == split} for split in ("train", "test")}
         for split, found in kinds.items():
             if not found:
-                raise UsageError(f"{root / split} holds no images.")
+                raise UsageError(f"{train if split == 'train' else test} holds no images.")
         if kinds["train"] != kinds["test"]:
-            raise UsageError(f"{root}: of train and test one has class folders and the other has not.")
+            raise UsageError(f"{root}: of {train.name} and {test.name} one has class folders and the other has not.")
     else:
         items = _layout(root, root, None)
     if not items:
         raise UsageError(f"{root} holds no images; {LAYOUTS}.")
     return sorted(items, key=lambda item: item.path)
+
+
+def _test_folder(root: Path) -> Path | None:
+    """The folder of the test split: ``test``, else the one of the validation split."""
+    found = [root / name for name in ("test", *_VALIDATION) if (root / name).is_dir()]
+    if found and found[0].name != "test" and (root / "train").is_dir():
+        warnings.warn(f"{root}: there is no test/; {found[0].name}/ is the test split", DataWarning, stacklevel=2)
+    return found[0] if found else None
+
+
+def _warn_of_unused(root: Path, used: Sequence[Path]) -> None:
+    files, folders = _children(root, root)
+    unused = [path.name + ("/" if path in folders else "") for path in (*folders, *files) if path not in used]
+    if unused:
+        more = f" and {len(unused) - 5} more" if len(unused) > 5 else ""
+        names = f"{used[0].name}/ and {used[1].name}/"
+        warnings.warn(f"{root}: only {names} are read, not {', '.join(unused[:5])}{more}", DataWarning, stacklevel=2)
 
 
 def _layout(root: Path, folder: Path, split: str | None) -> list[Item]:

@@ -57,7 +57,17 @@ def load_mnist_like(name: str, folder: str, epochs: int, options: DataOptions) -
         path = obtain(name, root, Published(packed, md5, urls), options.download)
         return _idx(gzip.decompress(path.read_bytes()), path)
 
-    train_x, train_y, test_x, test_y = (tensor(file, md5) for file, md5 in source["resources"].tolist())
+    files = source["resources"].tolist()
+    train_x, train_y, test_x, test_y = (tensor(file, md5) for file, md5 in files)
+    for images, labels, (images_file, _), (labels_file, _) in (
+        (train_x, train_y, files[0], files[1]),
+        (test_x, test_y, files[2], files[3]),
+    ):
+        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+            raise ZooError(
+                f"{name}: {images_file} and {labels_file} in {root / folder / 'raw'} do not belong together: shapes "
+                f"{tuple(images.shape)} and {tuple(labels.shape)}; remove the wrong one."
+            )
     train, test = _gray(train_x, train_y), _gray(test_x, test_y)
     # torchvision names MNIST's classes '0 - zero'; the digit says as much
     return Dataset(name, train, test, tuple(c.split(" - ")[0] for c in source["classes"].tolist()), epochs)

@@ -11,6 +11,7 @@ from zoo.data import from_uint8, is_mapped, take
 from zoo.engine.prefetch import Prefetcher
 from zoo.engine.ranks import Ranks
 from zoo.errors import UsageError
+from zoo.terminal import count
 
 __all__ = ["BatchStream"]
 
@@ -52,7 +53,8 @@ class BatchStream:
         self._size = len(images) if rows is None else len(rows)
         if batch > self._size:
             raise UsageError(
-                f"batch: {batch} is not allowed; the data set has {self._size} training images, use at most that"
+                f"batch: {batch} is not allowed; the data set has {count(self._size, 'training image')}, use at "
+                "most that"
             )
         self.ranks = ranks or Ranks()
         if batch % self.ranks.size:

@@ -19,8 +19,19 @@ from zoo.leaderboard.result_folder import ResultFolder
 from zoo.leaderboard.score_info import read_score_info
 from zoo.leaderboard.untrusted import RefusedError, item, name, note, number, pairs, scalar, table, whole
 from zoo.metrics.score_info import ScoreInfo
+from zoo.result_file import SEAL, seal
 
-__all__ = ["Cost", "FailedResult", "ResultKey", "Run", "Training", "json_digest", "read_failure", "read_result"]
+__all__ = [
+    "Cost",
+    "FailedResult",
+    "ResultKey",
+    "Run",
+    "Training",
+    "json_digest",
+    "read_failure",
+    "read_protocol",
+    "read_result",
+]
 
 _FAILURES = ("diverged", "error", "timeout", "killed")
 
@@ -161,12 +172,14 @@ def read_result(
     Raises:
         RefusedError: If an entry is missing or invalid.
     """
+    if SEAL in found and seal(found)[SEAL] != found[SEAL]:
+        raise RefusedError("it was changed after it was written: its content_sha256 is of another content")
     found = convert_result(found)
     shared = _read_shared(found, content)
     scores = {k: None if v is None else number(v, f"score {k}") for k, v in pairs(item(found, "scores"), "scores")}
     if not found.get("protocol"):
         raise RefusedError("it was not scored (extractor none)")
-    protocol, fingerprint, stored_fingerprint = _read_protocol(found["protocol"])
+    protocol, fingerprint, stored_fingerprint = read_protocol(found["protocol"])
     headline = next((k for k in ("FID", f"FD-{protocol.extractor}") if k in scores), None)
     if headline is None:
         raise RefusedError("scores contains neither FID nor FD-EXTRACTOR")
@@ -247,8 +260,12 @@ def _read_training(file: Any, budget: Mapping[str, Any]) -> Training:
 _PROTOCOLS: dict[str, tuple[Protocol, str, str]] = {}
 
 
-def _read_protocol(value: Any) -> tuple[Protocol, str, str]:
-    """Return the protocol without its seed, its fingerprint, and the fingerprint of the stored entries."""
+def read_protocol(value: Any) -> tuple[Protocol, str, str]:
+    """Return the protocol without its seed, its fingerprint, and the fingerprint of the stored entries.
+
+    Raises:
+        RefusedError: If an entry is malformed.
+    """
     entries = {**table(value, "protocol"), "seed": 0}
     key = json_digest(entries)
     if key not in _PROTOCOLS:

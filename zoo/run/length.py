@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo.errors import UsageError
 from zoo.run.settings import RunSettings
+from zoo.terminal import count
 
 __all__ = ["count_steps"]
 
@@ -32,6 +33,6 @@ def count_steps(
     if epochs and batches < batches_per_step:
         raise UsageError(
             f"batch: {settings.batch} is not allowed; {settings.model} draws {batches_per_step} batches per "
-            f"step, and {epochs} epochs have {batches}; use a smaller batch or more epochs"
+            f"step, but has {batches} in {count(epochs, 'epoch')}; use a smaller batch or more epochs"
         )
     return batches // batches_per_step

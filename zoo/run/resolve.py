@@ -65,7 +65,8 @@ def resolve(
     chosen = {k: v for k, v in asked.items() if k not in run_given}
     if config and "protocol" not in given and _changes_protocol(base, attrs.evolve(settings, options=chosen)):
         settings = attrs.evolve(settings, protocol="")
-    folder = RunFolder(out or settings.default_folder())
+    folder = RunFolder(_check_path(out or settings.default_folder()))
+    _check_path(Path(settings.dataset))
     if resume and folder.config.is_file():
         there = folder.settings()
         merged = _update(there, {"options": {**there.options, **chosen}, **_explicit(base, config, run_given)})
@@ -96,9 +97,20 @@ def _build(model: str, chosen: Mapping[str, Any]) -> Objective:
     return objective
 
 
+def _check_path(path: Path) -> Path:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        # safetensors and TOML cannot hold it: the run could not be read again.
+        raise UsageError(f"path: {str(path)!r} is not allowed; must be UTF-8") from None
+    return path
+
+
 def _make_absolute(name: str, value: Any) -> Any:
     # A run can be repeated from another working directory.
-    if name == "data_dir" and value:
+    if name == "data_dir" and value is not None:
+        if not value:
+            raise UsageError("data_dir: '' is not allowed; must be a path")
         return os.path.abspath(Path(value).expanduser())
     return absolute_name(value) if name == "dataset" and isinstance(value, str) else value
 

@@ -14,26 +14,18 @@ from typing import Any
 import torch
 
 from zoo import options
-from zoo.data.names import public_name
 from zoo.engine import Engine
 from zoo.evaluation.extractors import sha256_of
 from zoo.game import player_groups, term_names
 from zoo.interfaces import Objective
 from zoo.registry import registry
 from zoo.run.run_folder import RunFolder
-from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings
+from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings, public_settings
 from zoo.version import __version__
 
-__all__ = ["build_command", "build_result", "describe_plugin", "model_card", "parse_protocol", "public_settings"]
+__all__ = ["build_command", "build_result", "describe_plugin", "model_card", "parse_protocol"]
 
 _ALWAYS = ("dataset", "epochs", "images", "batch", "seed")
-
-
-def public_settings(settings: RunSettings) -> dict[str, Any]:
-    """The settings without paths of this machine, for publication."""
-    values = options.option_values(settings)
-    values.pop("data_dir", None)
-    return {**values, "dataset": public_name(settings.dataset), "options": dict(settings.options)}
 
 
 def build_command(settings: RunSettings, changed: Mapping[str, Any]) -> str:

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
 from zoo.compatibility import convert_metrics_line, convert_options, convert_result
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.extractors import sha256_of
-from zoo.files import is_temporary, refuse_special, write_atomically
-from zoo.run.settings import RunSettings, differences
+from zoo.files import append, is_temporary, refuse_special, write_atomically
+from zoo.reading import parse_json, read_bytes, read_toml
+from zoo.result_file import read_result_file, seal
+from zoo.run.settings import RunSettings, differences, public_settings
+from zoo.run.stored import (
+    check_checkpoint_facts,
+    check_metrics_line,
+    check_model_facts,
+    read_tensors,
+    serialize,
+)
 
 __all__ = ["OTHER_FILES", "RunFolder"]
 
 OTHER_FILES = (".lock", ".bench.lock", ".progress.json", ".progress.tmp", "log.txt", "failed.json")
 """Files that a folder may contain before a run begins: locks, and the logs of ``zoo bench``."""
+
+PICTURES = ("samples", "reconstructions", "interpolations", "neighbors", "class_samples", "curves")
+"""Images that a run writes, as PNG."""
+
+_MAX_LOG_BYTES = 64 << 20
 
 
 class RunFolder:
@@ -94,8 +105,8 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         # A run folder may come from another person: its links must not redirect writes.
-        names = (*OTHER_FILES, "config.toml", "result.json", "metrics.jsonl", "model.safetensors", "checkpoint")
-        for file in (*(self.path / name for name in names), self.checkpoint):
+        files = (*OTHER_FILES, "config.toml", "result.json", "metrics.jsonl", "model.safetensors", "checkpoint")
+        for file in (*(self.path / name for name in (*files, *(f"{p}.png" for p in PICTURES))), self.checkpoint):
             if file.is_symlink():
                 raise UsageError(
                     f"out: {file} is a symbolic link; replace it by the file itself, or choose another --out"
@@ -161,35 +172,29 @@ class RunFolder:
             self.checkpoint.parent.mkdir(exist_ok=True)
         except OSError as error:
             raise ZooError(f"cannot write {self.checkpoint}: {error.strerror or error}") from error
-        content = safetensors.torch.save(dict(tensors), metadata={"facts": json.dumps(facts)})
-        write_atomically(self.checkpoint, content)
+        write_atomically(self.checkpoint, serialize(tensors, "facts", facts))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Read the tensors and the facts of the last checkpoint."""
-        try:
-            tensors, metadata = _read(self.checkpoint)
-        except ZooError as error:
-            raise ZooError(f"{error}; delete it, and --resume begins anew") from None
-        if "facts" not in metadata:
-            raise ZooError(f"{self.checkpoint} is not a checkpoint of a run; delete it, and --resume begins anew")
-        return tensors, json.loads(metadata["facts"])
+        """Read the tensors and the facts of the last checkpoint.
+
+        Raises:
+            ZooError: If the file is damaged.
+        """
+        return self._read_checkpoint()
 
     def checkpoint_facts(self) -> dict[str, Any]:
-        """The facts of the last checkpoint, without its tensors; empty if it cannot be read."""
+        """The facts of the last checkpoint, without its tensors; empty if there is none."""
+        return self._read_checkpoint(only_facts=True)[1] if self.checkpoint.is_file() else {}
+
+    def _read_checkpoint(self, *, only_facts: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
-            with safetensors.safe_open(self.checkpoint, framework="pt") as file:
-                facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-        except (OSError, safetensors.SafetensorError, ValueError):
-            return {}  # :meth:`load_checkpoint` says why
-        return facts if isinstance(facts, dict) else {}
+            return read_tensors(self.checkpoint, "facts", check_checkpoint_facts, only_facts=only_facts)
+        except ZooError as error:
+            raise ZooError(f"{error}; delete it, and --resume begins anew") from None
 
     def save_model(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write the trained networks and the facts needed to rebuild them."""
-        content = safetensors.torch.save(
-            {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
-            metadata={"zoo": json.dumps(facts)},
-        )
-        write_atomically(self.model, content)
+        write_atomically(self.model, serialize(tensors, "zoo", facts))
 
     def load_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read the tensors of the trained networks and the facts needed to rebuild them.
@@ -201,16 +206,13 @@ class RunFolder:
         if not self.model.is_file():
             self.settings()
             raise UsageError(f"{self.path} has no trained networks yet; finish it with zoo run … --resume")
-        tensors, metadata = _read(self.model)
-        if "zoo" not in metadata:
-            raise ZooError(f"{self.model} cannot be read: it does not say which model it is")
-        facts = json.loads(metadata["zoo"])
+        tensors, facts = read_tensors(self.model, "zoo", check_model_facts)
         self._refuse_foreign_model(facts)
         return tensors, {**facts, "options": convert_options(facts["model"], facts["options"], self._stored_settings())}
 
     def _stored_settings(self) -> dict[str, Any] | None:
         # As they are stored, which tells whether 0.1.0 wrote them.
-        return tomllib.loads(self.config.read_text(encoding="utf-8")) if self.config.is_file() else None
+        return read_toml(self.config, "config") if self.config.is_file() else None
 
     def _refuse_foreign_model(self, facts: Mapping[str, Any]) -> None:
         if self.config.is_file():
@@ -221,57 +223,79 @@ class RunFolder:
             changed = [
                 f"{k} {stored[k]!r}, not {wanted[k]!r}" for k in stored if k in wanted and stored[k] != wanted[k]
             ]
+            if not changed and "settings" in facts:  # not in those of zoo 0.1.0
+                changed = self._changed_settings({**facts["settings"], "model": facts["model"]}, self.model)
             if changed:
                 raise ZooError(f"{self.model} is of another run than config.toml: {'; '.join(changed)}")
         digest = self.load_result().get("weights_sha256") if self.finished else None
         if digest is not None and sha256_of(self.model) != digest:
             raise ZooError(f"{self.model} is of another run than result.json: its SHA-256 is not weights_sha256")
 
+    def _changed_settings(self, table: Mapping[str, Any], source: Path) -> list[str]:
+        """The public settings in which ``config.toml`` differs from those stored in another file of the run."""
+        here = RunSettings.from_table({"model": self.settings().model, **public_settings(self.settings())})
+        return differences(RunSettings.from_table(table, str(source)), here)
+
     def save_result(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, which marks the run as finished."""
-        write_atomically(self.result, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+        write_atomically(self.result, (json.dumps(seal(result), indent=2, allow_nan=False) + "\n").encode())
 
     def load_result(self) -> dict[str, Any]:
-        """Read ``result.json``."""
+        """Read ``result.json``.
+
+        Raises:
+            UsageError: If the run is not finished.
+            ZooError: If the file is damaged or belongs to another run.
+        """
         if not self.finished:
             self.settings()
             raise UsageError(f"{self.path} is not finished; continue it with zoo run … --resume")
-        return convert_result(json.loads(self.result.read_text(encoding="utf-8")))
+        remedy = "; delete it, and zoo run --resume scores the run again"
+        try:
+            found = convert_result(read_result_file(self.result))
+        except ZooError as error:
+            raise ZooError(str(error) + remedy) from None
+        stored = found.get("settings")
+        if self.config.is_file() and stored is not None:
+            try:
+                changed = self._changed_settings({**stored, "model": found.get("model")}, self.result)
+            except UsageError as error:
+                raise ZooError(f"{self.result} cannot be read: {error}{remedy}") from None
+            if changed:
+                raise ZooError(f"{self.result} is of another run than config.toml: {'; '.join(changed)}")
+        return found
 
     def append_metrics(self, line: str) -> None:
         """Append a line to ``metrics.jsonl``."""
-        try:
-            refuse_special(self.metrics)
-            with self.metrics.open("a", encoding="utf-8") as log:
-                log.write(line)
-        except OSError as error:
-            raise ZooError(f"cannot write {self.metrics}: {error.strerror or error}") from error
+        append(self.metrics, line.encode())
 
-    def trim_metrics(self, step: int) -> None:
-        """Remove lines after ``step`` and an incomplete last line; the resumed run logs them again."""
-        kept = [line for line in self.logged() if line["step"] <= step]
+    def trim_metrics(self, step: int) -> int:
+        """Remove lines after ``step`` and an incomplete last line; the resumed run logs them again.
+
+        Returns:
+            The number of other lines that were removed because they are malformed.
+        """
+        lines, malformed = self._read_metrics()
+        kept = [line for line in lines if line["step"] <= step]
         write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        return malformed
 
     def logged(self) -> list[dict[str, Any]]:
-        """Read the lines of ``metrics.jsonl``, without an incomplete last one."""
+        """Read the lines of ``metrics.jsonl``, without malformed ones."""
+        return self._read_metrics()[0]
+
+    def _read_metrics(self) -> tuple[list[dict[str, Any]], int]:
+        if not self.metrics.is_file():
+            return [], 0
+        model = self.settings().model if self.config.is_file() else ""
+        texts = read_bytes(self.metrics, _MAX_LOG_BYTES).decode(errors="replace").split("\n")
         lines: list[dict[str, Any]] = []
-        if self.metrics.is_file():
-            model = self.settings().model if self.config.is_file() else ""
-            for text in self.metrics.read_text(encoding="utf-8").splitlines():
-                try:
-                    lines.append(convert_metrics_line(model, json.loads(text)))
-                except json.JSONDecodeError:
-                    break
-        return lines
+        for text in texts[:-1]:  # a complete line ends with a line feed
+            with contextlib.suppress(ZooError):
+                if check_metrics_line(line := parse_json(text, "line")):
+                    lines.append(convert_metrics_line(model, line))
+        return lines, len(texts) - 1 - len(lines)
 
 
 def _is_leftover(name: str) -> bool:
     return any(is_temporary(name, target) for target in ("config.toml", "failed.json", ".progress.json"))
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ZooError(f"{path} cannot be read: {error}") from None

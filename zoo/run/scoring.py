@@ -79,7 +79,7 @@ def choose_extractor(name: str, channels: int, note: Callable[[str], None]) -> E
         return PinnedClassifier()
     inception = Inception()
     if inception.available() is None:
-        return inception
+        return _ready(inception)
     note("scores: FD-efficientnet, which works offline; --extractor inception downloads Inception's weights for FID")
     return _ready(EfficientNet())
 
@@ -101,9 +101,8 @@ def choose_second(extractor: Extractor, channels: int) -> Extractor | None:
 
 
 def _ready(extractor: Extractor) -> Extractor:
-    # Downloads the weights before training: a failed download should not cost hours.
-    if extractor.available() is not None:
-        extractor(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    # Reads or downloads the weights, and checks their digest, before training: a wrong file should not cost hours.
+    extractor(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     return extractor
 
 

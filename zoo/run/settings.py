@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +14,13 @@ from zoo.accelerators import parse_kernels
 from zoo.compatibility import convert_options, convert_settings
 from zoo.data.image_format import ImageFormat, parse_size
 from zoo.data.memory import parse_bytes
-from zoo.data.names import stem
+from zoo.data.names import public_name, stem
 from zoo.errors import UsageError, unknown_name
 from zoo.optimizers import Optimization, make_schedule
 from zoo.options import above, at_least, below, between, frozen, option
+from zoo.reading import read_toml
 
-__all__ = ["RESULT_NEUTRAL_SETTINGS", "ImageOptions", "RunSettings", "differences"]
+__all__ = ["RESULT_NEUTRAL_SETTINGS", "ImageOptions", "RunSettings", "differences", "public_settings"]
 
 
 @frozen
@@ -95,7 +95,7 @@ class RunSettings(ImageOptions, SourceOptions):
     samples: int | None = option(
         None,
         "Generated images to score; default: 10,000, or the number of training images if fewer.",
-        at_least(2),
+        between(2, 1_000_000),
     )
     checkpoint_seconds: float = option(30.0, "Seconds between checkpoints.", at_least(0))
 
@@ -147,15 +147,7 @@ class RunSettings(ImageOptions, SourceOptions):
         Raises:
             UsageError: If the file is missing, is not TOML, or has an unknown setting.
         """
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"config: no file {path}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"config: {path} cannot be read: {error}") from None
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"config: {path} is not TOML: {error}") from None
-        return cls.from_table(table, str(path))
+        return cls.from_table(read_toml(path, "config"), str(path))
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str = "settings") -> RunSettings:
@@ -196,3 +188,10 @@ def differences(old: RunSettings, new: RunSettings) -> list[str]:
     if "auto" in (old.kernels, new.kernels):  # not resolved, or of a run before the setting existed
         keys = [k for k in keys if k != "kernels"]
     return [f"{k} {a.get(k)!r}, here {b.get(k)!r}" for k in keys]
+
+
+def public_settings(settings: RunSettings) -> dict[str, Any]:
+    """The settings without paths of this machine, for publication."""
+    values = options.option_values(settings)
+    values.pop("data_dir", None)
+    return {**values, "dataset": public_name(settings.dataset), "options": dict(settings.options)}

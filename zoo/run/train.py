@@ -13,19 +13,19 @@ from zoo.accelerators import KERNELS, choose_kernels, parse_kernels
 from zoo.callbacks import Callback, CallbackList
 from zoo.data import DataOptions, Dataset, cache_dir, load_dataset, parse_bytes
 from zoo.engine import MIN_SPEEDUP, BatchStream, Engine, Ranks, bf16_speedup
-from zoo.errors import Interrupted, ZooError
+from zoo.errors import Interrupted, UsageError, ZooError
 from zoo.evaluation import EvaluationSettings
 from zoo.interfaces import Networks, Objective
+from zoo.interrupts import Interrupts
 from zoo.registry import registry
 from zoo.run import scoring
 from zoo.run.identity import describe_run, is_checkpoint_of_0_1_0, refuse_other_run
 from zoo.run.image_grids import draw_curves, draw_images
-from zoo.run.interrupts import Interrupts
 from zoo.run.length import count_steps
 from zoo.run.resolve import ResolvedRun, resolve
 from zoo.run.result import build_result
-from zoo.run.settings import RunSettings
-from zoo.run.trained import TrainedModel, make_networks, wrap_trained
+from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings, public_settings
+from zoo.run.trained import TrainedModel, load, make_networks, wrap_trained
 from zoo.run.training_loop import fit
 
 __all__ = ["choose_device", "load_data", "train"]
@@ -86,6 +86,9 @@ def train(
         ZooError: If the run fails: data are not available, a loss diverges, the disk is full.
         Interrupted: If SIGINT, SIGTERM or SIGHUP stops the run; its checkpoint is saved.
     """
+    for name, path in (("config", config), ("out", out)):
+        if path is not None and not str(path):
+            raise UsageError(f"{name}: '' is not allowed; must be a path")
     ranks = Ranks.from_environment()
     callback = _collect_callbacks(callbacks) if ranks.is_main else CallbackList()
     run = resolve(
@@ -142,10 +145,9 @@ def _run(run: ResolvedRun, ranks: Ranks, callback: CallbackList, interrupts: Int
                 settings, stream.per_epoch, engine.batches_per_step, round_each_epoch=True
             )
         if ranks.broadcast(folder.finished and folder.model.is_file(), device):
+            finished = load(folder.path, device=str(device))  # also checks the result
             callback.note(f"{folder.path} is finished already; nothing to do")
-            tensors, _ = folder.load_model()
-            networks.load_state_dict(tensors)
-            return trained
+            return finished
         networks.train()
         cost = fit(
             settings,
@@ -169,6 +171,7 @@ def _run(run: ResolvedRun, ranks: Ranks, callback: CallbackList, interrupts: Int
             "dataset": data.name,
             "shape": list(data.shape),
             "classes": list(data.classes),
+            "settings": {k: v for k, v in public_settings(settings).items() if k not in RESULT_NEUTRAL_SETTINGS},
         }
         folder.save_model(networks.state_dict(), facts)
         callback.images([*draw_curves(folder), *draw_images(folder, trained, data, scorer.extractor)])

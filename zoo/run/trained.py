@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from zoo import options
 from zoo.data import DataSpec, chunks, from_uint8, to_uint8
 from zoo.errors import UsageError, ZooError
 from zoo.interfaces import Autoencoder, Generator, Networks, Objective
+from zoo.memory import AllocationError, AllocationLimit, format_bytes, total_memory
 from zoo.registry import registry
 from zoo.run.run_folder import RunFolder
+from zoo.terminal import count, printable
 
 __all__ = ["TrainedAutoencoder", "TrainedModel", "load", "make_networks", "wrap_trained"]
 
@@ -125,9 +127,24 @@ def to_image_array(images: Tensor) -> NDArray[np.uint8]:
     return array[..., 0] if array.shape[-1] == 1 else array
 
 
+_TRAINING_FACTOR = 4  # weights, gradients and Adam's two moments
+
+
 def make_networks(objective: Objective, data: DataSpec) -> Networks:
-    """Build the untrained networks of a model for a data set."""
-    return Networks(objective.networks(data))
+    """Build the untrained networks of a model for a data set.
+
+    Raises:
+        UsageError: If this machine has too little memory to train them.
+    """
+    memory = total_memory()
+    try:
+        with AllocationLimit(memory // _TRAINING_FACTOR):
+            return Networks(objective.networks(data))
+    except AllocationError as error:
+        raise UsageError(
+            f"latent, width: networks of more than {format_bytes(error.requested)} are not allowed; training them "
+            f"takes {_TRAINING_FACTOR} times as much, and this machine has {format_bytes(memory)} of memory"
+        ) from None
 
 
 def wrap_trained(objective: Objective, networks: Networks, data: DataSpec) -> TrainedModel:
@@ -161,10 +178,47 @@ def load(run: str | Path, *, device: str = "cpu") -> TrainedModel:
     tensors, facts = folder.load_model()
     objective = options.build(registry().model(facts["model"]), facts["options"])
     data = DataSpec(facts["dataset"], tuple(facts["shape"]), tuple(facts["classes"]))
-    networks = make_networks(objective, data)
-    try:
-        networks.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ZooError(f"{folder.model} does not fit the networks that {facts['model']} now builds: {reason}") from None
+    problem = f"{folder.model} does not fit the networks that {facts['model']} now builds"
+    networks = _make_networks_for(tensors, objective, data, problem)
     return wrap_trained(objective, networks, data).to(device)
+
+
+def _make_networks_for(tensors: Mapping[str, Tensor], objective: Objective, data: DataSpec, problem: str) -> Networks:
+    # The options may ask for networks of any size, whatever the file contains.
+    stored = sum(value.nbytes for value in tensors.values())
+    try:
+        with AllocationLimit(4 * stored + _INITIALIZATION_BYTES):
+            networks = Networks(objective.networks(data))
+    except AllocationError:
+        raise ZooError(f"{problem}: its options ask for larger networks than its {format_bytes(stored)}") from None
+    expected = networks.state_dict()
+    different = [
+        *_listed("missing", [name for name in expected if name not in tensors]),
+        *_listed("unknown", [name for name in tensors if name not in expected]),
+        *_listed(
+            "of another shape or type",
+            [
+                f"{name} {_describe(tensors[name])}, not {_describe(value)}"
+                for name, value in expected.items()
+                if name in tensors and _describe(tensors[name]) != _describe(value)
+            ],
+        ),
+    ]
+    if different:
+        raise ZooError(f"{problem}: {'; '.join(different)}")
+    networks.load_state_dict(tensors)
+    return networks
+
+
+_INITIALIZATION_BYTES = 64 << 20  # small tensors that a constructor may need
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _listed(what: str, names: Sequence[str], most: int = 3) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return [f"{count(len(names), 'tensor')} {what} ({', '.join(map(printable, names[:most]))}{more})"]

@@ -11,10 +11,11 @@ import torch
 from zoo.callbacks import Callback
 from zoo.engine import Engine
 from zoo.errors import ZooError
+from zoo.interrupts import Interrupts
 from zoo.run import scoring
-from zoo.run.interrupts import Interrupts
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RunSettings
+from zoo.terminal import count
 
 __all__ = ["fit"]
 
@@ -66,7 +67,9 @@ def fit(
             ) from None
         seconds = facts["seconds"]
     if ranks.is_main:
-        folder.trim_metrics(engine.step_count)
+        malformed = folder.trim_metrics(engine.step_count)
+        if malformed:
+            callback.note(f"{folder.metrics}: {count(malformed, 'malformed line')} removed; the curves lack them")
     begin_images, before = engine.images_seen, seconds
     callback.started(settings.to_table(), folder.path, steps * engine.images_per_step, begin_images)
     begin = saved = time.perf_counter()

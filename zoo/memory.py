@@ -1,0 +1,90 @@
+"""Limits of memory: that of this process, and of the tensors that a block of code may create."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["AllocationError", "AllocationLimit", "format_bytes", "total_memory"]
+
+
+def total_memory() -> int:
+    """Memory that this process may use, in bytes: that of the machine, its control group, or ``ulimit -v``."""
+    found = [sys.maxsize]
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # no such call on this system
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):  # no control group, or one without a limit
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    with contextlib.suppress(ImportError):
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            found.append(limit)
+    return min(found)
+
+
+def format_bytes(number: float) -> str:
+    """Bytes in the largest unit that keeps them above 1.
+
+    >>> format_bytes(1_500_000), format_bytes(6.4e10)
+    ('1.5 MB', '64 GB')
+    """
+    unit = min(int(math.log(max(1.0, number), 1000)), 6)
+    return f"{number / 1000**unit:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB')[unit]}"
+
+
+class AllocationError(MemoryError):
+    """More memory was requested than an :class:`AllocationLimit` allows.
+
+    Args:
+        requested: Bytes requested so far.
+        limit: Bytes allowed.
+    """
+
+    def __init__(self, requested: int, limit: int) -> None:
+        super().__init__(f"{format_bytes(requested)} requested, {format_bytes(limit)} allowed")
+        self.requested, self.limit = requested, limit
+
+
+_FACTORIES = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))
+
+
+class AllocationLimit(TorchFunctionMode):
+    """Context in which new tensors may take ``limit`` bytes in total; checked before each is allocated.
+
+    Counts tensors that are created by size, as the layers of ``torch.nn`` create their parameters.
+
+    Args:
+        limit: Bytes.
+
+    Raises:
+        AllocationError: In the context, by a call such as ``torch.empty(size)``.
+    """
+
+    # Not a TorchDispatchMode, which would import torch's compiler: seconds.
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit, self.requested = limit, 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _FACTORIES:
+            given = kwargs.get("size", args[0] if args and isinstance(args[0], Sequence) else args)
+            size = [n for n in given if isinstance(n, int)]
+            dtype = kwargs.get("dtype") or torch.get_default_dtype()
+            self.requested += math.prod(size) * dtype.itemsize
+            if self.requested > self.limit:
+                raise AllocationError(self.requested, self.limit)
+        return func(*args, **kwargs)
