@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -367,7 +368,7 @@ def test_what_a_result_of_the_grid_says_of_itself(tmp_path, workers, toys):
     assert result["protocol_file"] == {"name": "toys", "version": 1, "digest": rules.digest[:12]}
     assert result["options_changed"] == {}
     asked = "zoo run steady --dataset digits --images 1920 --batch 64 --seed 0 --device cpu --samples 64"
-    assert result["command"] == asked
+    assert re.sub(r" --kernels \S+", "", result["command"]) == asked  # the kernels depend on the processor
     assert result["card"]["game"][0]["rows"] == [{"networks": ["decoder"], "weights": {"match": 1.0}}]
     assert "protocol = " in (grid.cells[0].cell.folder / "config.toml").read_text()
 
