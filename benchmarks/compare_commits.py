@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("commit")
     parser.add_argument("--models", default="vae,vaegan,aae,bigan")
     parser.add_argument("--epochs", default="1")
+    parser.add_argument("--kernels", default="rules", help="--kernels of the run here; 0.1.0 chose by rules")
     parser.add_argument("--extractors", nargs=2, default=("classifier", "classifier-v1"), metavar=("OLD", "NEW"))
     parser.add_argument("--record", type=Path, help="JSON file for the outcome")
     arguments = parser.parse_args()
@@ -109,7 +110,8 @@ def main() -> None:
         for model in arguments.models.split(","):
             before, after = scratch / f"{model}-before", scratch / f"{model}-after"
             train(python, scratch / "tree", [model, "--epochs", arguments.epochs, "--device", "cpu"], before, old)
-            train(Path(sys.executable), ROOT, ["--config", str(before / "config.toml"), "--device", "cpu"], after, new)
+            again = ["--config", str(before / "config.toml"), "--device", "cpu", "--kernels", arguments.kernels]
+            train(Path(sys.executable), ROOT, again, after, new)
             weights = compare_weights(before, after)
             count, scores = compare_scores(before, after, (old, new))
             tensors = len(load_file(after / "model.safetensors"))

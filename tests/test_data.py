@@ -30,7 +30,7 @@ from zoo.data import (
     load_dataset,
     open_folder,
 )
-from zoo.data.listing import share
+from zoo.data.listing import choose_test_paths
 from zoo.errors import UsageError, ZooError
 
 SOURCES = {source.name: source for source in bundled_sources()}
@@ -482,13 +482,15 @@ def test_a_flat_folder_keeps_the_pixels_and_names_no_path(photos):
 @pytest.mark.parametrize(("count", "least"), [(2, 1), (4, 2), (12, 3), (30, 7), (60, 10)])
 def test_a_small_folder_has_enough_test_images(count, least):
     """Whatever the names: by the hash alone, one of twelve images is often none or one."""
-    from zoo.data.listing import share
+    from zoo.data.listing import choose_test_paths
 
     for prefix in "abcdefgh":
-        test = share([f"{prefix}{i}.png" for i in range(count)])
+        test = choose_test_paths([f"{prefix}{i}.png" for i in range(count)])
         assert least <= sum(test) < count
-        large = share([f"{prefix}{i}.png" for i in range(1000)])
-        assert [share([f"{prefix}{i}.png" for i in range(2000)])[:1000]] == [large], "files added later move no other"
+        large = choose_test_paths([f"{prefix}{i}.png" for i in range(1000)])
+        assert [choose_test_paths([f"{prefix}{i}.png" for i in range(2000)])[:1000]] == [large], (
+            "files added later move no other"
+        )
 
 
 def test_class_folders_become_labels_and_may_have_any_name(photos):
@@ -711,19 +713,19 @@ def test_float_pixels_are_refused_because_their_range_is_unknown(photos):
 
 def test_added_files_move_no_other_file_between_the_splits():
     paths = [f"photo {n}.jpg" for n in range(1000)]
-    before, after = share(paths[:500]), share(paths)
+    before, after = choose_test_paths(paths[:500]), choose_test_paths(paths)
     assert after[:500] == before
     assert 70 <= sum(after) <= 130
 
 
 def test_both_splits_get_an_image_however_few_there_are():
     for n in range(200):
-        assert sorted(share([f"{n}a", f"{n}b"])) == [False, True]
+        assert sorted(choose_test_paths([f"{n}a", f"{n}b"])) == [False, True]
 
 
 def test_composed_and_decomposed_names_fall_into_the_same_split():
     names = [f"é{n}" for n in range(50)]
-    assert share(names) == share([name.replace("é", "e\u0301") for name in names])
+    assert choose_test_paths(names) == choose_test_paths([name.replace("é", "e\u0301") for name in names])
 
 
 # --- the cache ---

@@ -30,7 +30,7 @@ _STOP_SECONDS = 60  # maximum wait for checkpoints after Ctrl-C
 
 
 class StoppedError(ZooError):
-    """A signal stopped the grid; all runs in progress saved a checkpoint. Exit status: 128 + the signal's number."""
+    """A signal stopped the grid; runs in progress were asked to save a checkpoint. Exit status: 128 + signal number."""
 
     def __init__(self, message: str, signal_number: int = signal.SIGINT) -> None:
         super().__init__(message)
@@ -211,7 +211,7 @@ def run_cells(
         time_limit: Time limit per attempt, in seconds.
 
     Raises:
-        StoppedError: After SIGINT, SIGTERM or SIGHUP, once all runs in progress have saved a checkpoint.
+        StoppedError: After SIGINT, SIGTERM or SIGHUP; runs in progress have a minute to save a checkpoint.
     """
     grid_status.slots = executor.slots
     grid_run = _GridRun(grid_status, executor, callback, environment or {}, time_limit)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zoo.data.download import Published, data_root, obtain
 from zoo.data.image_format import ImageFormat
-from zoo.data.image_store import ImageStore, Stored, hash_facts
+from zoo.data.image_store import ImageStore, Stored, hash_inputs
 from zoo.data.images import render
 from zoo.data.spec import DataOptions, Dataset
 from zoo.errors import ZooError
@@ -34,7 +34,7 @@ def load_celeba(options: DataOptions) -> Dataset:
     """Load CelebA (Liu et al., 2015), aligned and cropped: 162,770 training and 19,962 test faces, without labels.
 
     The middle 148×148 pixels, where the face is, are resized to 64×64, or to the size of the options; with crop
-    ``none`` the whole 178×218 image is distorted. The splits are the published train and test; valid is not used.
+    ``none`` the whole 178×218 image is stretched. The splits are the published train and test; valid is not used.
     The images are read from `celeba/img_align_celeba.zip`, else from the folder of that name beside it.
     Decoding takes minutes, so its result, 2.2 GB at 64×64, is cached.
     """
@@ -63,7 +63,7 @@ def load_celeba(options: DataOptions) -> Dataset:
 
 def _store(source: Path, partition: Path, form: ImageFormat, options: DataOptions) -> ImageStore:
     stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in (source, partition)]
-    return ImageStore("celeba", "celeba", hash_facts(str(source.resolve()), stamps, form, _CROP), options)
+    return ImageStore("celeba", "celeba", hash_inputs(str(source.resolve()), stamps, form, _CROP), options)
 
 
 def _decode(store: ImageStore, source: Path, partition: Path, form: ImageFormat) -> Stored:

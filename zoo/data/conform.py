@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.data.image_format import ImageFormat
-from zoo.data.image_store import ImageStore, hash_facts
+from zoo.data.image_store import ImageStore, hash_inputs
 from zoo.data.images import in_threads, render
 from zoo.data.mapped import is_mapped
 from zoo.data.spec import DataOptions, Dataset, Split
@@ -40,7 +40,7 @@ def _mapped(dataset: Dataset, form: ImageFormat, options: DataOptions) -> Datase
     import PIL
 
     train, test = dataset.train, dataset.test
-    store = ImageStore(dataset.name, "set", hash_facts(dataset.digest, form, PIL.__version__), options)
+    store = ImageStore(dataset.name, "set", hash_inputs(dataset.digest, form, PIL.__version__), options)
     stored = store.find()
     if stored is None:
         with store.lock():

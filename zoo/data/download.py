@@ -66,35 +66,35 @@ def damage(path: Path, md5: str) -> str | None:
     return None if actual == md5 else f"{path} is damaged (md5 {actual}, expected {md5})"
 
 
-def obtain(dataset: str, root: Path, file: Published, download: bool, trouble: str | None = None) -> Path:
+def obtain(dataset: str, root: Path, file: Published, download: bool, problem: str | None = None) -> Path:
     """The path of a published file, verified; downloaded only if it is missing or damaged.
 
     Args:
         dataset: Its name, for messages.
         root: The data root.
-        file: What is wanted.
+        file: File to obtain.
         download: Whether it may be downloaded.
-        trouble: What the caller found wrong already, such as a damaged unpacked copy; told to the user.
+        problem: What the caller found wrong already, such as a damaged unpacked copy; told to the user.
 
     Raises:
-        ZooError: if there is no intact copy and none could be had, with how to supply it by hand.
+        ZooError: if there is no intact copy and none could be downloaded, with how to supply it by hand.
     """
     path = root / file.path
     if path.is_file():
         found = damage(path, file.md5)
         if found is None:
-            if trouble:
-                warnings.warn(f"{dataset}: {trouble}; {path} is used instead.", DataWarning, stacklevel=2)
+            if problem:
+                warnings.warn(f"{dataset}: {problem}; {path} is used instead.", DataWarning, stacklevel=2)
             return path
-        trouble = f"{trouble}; {found}" if trouble else found
+        problem = f"{problem}; {found}" if problem else found
     if not download:
-        state = trouble or f"{path} is missing"
+        state = problem or f"{path} is missing"
         raise ZooError(f"{dataset}: {state}, and downloading is switched off. {_by_hand(path, file)}")
-    if trouble:
-        warnings.warn(f"{dataset}: {trouble}; downloading {path.name} again.", DataWarning, stacklevel=2)
+    if problem:
+        warnings.warn(f"{dataset}: {problem}; downloading {path.name} again.", DataWarning, stacklevel=2)
     reasons = _download(root, path, file)
     if reasons is not None:
-        state = f"{trouble}, and" if trouble else f"{path.name} is missing, and"
+        state = f"{problem}, and" if problem else f"{path.name} is missing, and"
         raise ZooError(f"{dataset}: {state} downloading it failed ({reasons}). {_by_hand(path, file)}")
     return path
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from zoo.data.image_folder import default_epochs, default_format
 from zoo.data.image_format import ImageFormat
-from zoo.data.image_store import DamagedImageError, ImageStore, Stored, hash_facts
+from zoo.data.image_store import DamagedImageError, ImageStore, Stored, hash_inputs
 from zoo.data.images import in_threads, is_gray, probe, read
-from zoo.data.listing import share
+from zoo.data.listing import choose_test_paths
 from zoo.data.names import public_name
 from zoo.data.spec import DataOptions, Dataset, DataWarning
 from zoo.errors import UsageError, ZooError
@@ -49,7 +49,7 @@ def open_huggingface(source: str | datasets.Dataset | datasets.DatasetDict, opti
     parts = _splits(_load(source), name)
     image, label = _columns(parts[0], name)
     names = _class_names(parts, label)
-    key = hash_facts([part._fingerprint for part in parts], image, label, options.format, _version())
+    key = hash_inputs([part._fingerprint for part in parts], image, label, options.format, _version())
     store = ImageStore(public_name(name), "hf", key, options)
     stored = store.find()
     if stored is None:
@@ -133,7 +133,7 @@ def _decode(
     rows = [(which, row) for which, part in enumerate(parts) for row in range(len(part))]
     if len(rows) < 2:
         raise UsageError(f"{name} has {len(rows)} images; at least two are needed, one to train on and one to test.")
-    test = [which == 1 for which, _ in rows] if len(parts) > 1 else share([f"{row:012}" for _, row in rows])
+    test = [which == 1 for which, _ in rows] if len(parts) > 1 else choose_test_paths([f"{row:012}" for _, row in rows])
     order = sorted(range(len(rows)), key=test.__getitem__)
 
     def file(index: int) -> io.BytesIO | Path:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from zoo.data.download import check_directory, data_root
 from zoo.data.image_format import SMALLEST_SIDE, ImageFormat
-from zoo.data.image_store import DamagedImageError, ImageStore, Stored, hash_facts
+from zoo.data.image_store import DamagedImageError, ImageStore, Stored, hash_inputs
 from zoo.data.images import in_threads, is_gray, probe, read
-from zoo.data.listing import Item, scan, share
+from zoo.data.listing import Item, choose_test_paths, scan
 from zoo.data.names import public_name
 from zoo.data.spec import DataOptions, Dataset, DataWarning
 from zoo.errors import UsageError
@@ -35,8 +35,8 @@ _Header: TypeAlias = tuple[str, tuple[int, int]]  # Pillow mode, upright (H, W)
 def open_folder(path: str | Path, options: DataOptions) -> Dataset:
     """Load images flat in a folder, in class folders, or either of these under `train` and `test`.
 
-    - Without a test folder, the hash of their relative paths puts a tenth of the images into the test split, of fewer
-      than 100 at least a quarter, up to 10.
+    - Without a test folder, a tenth of the images, chosen by the hashes of their relative paths, is the test split; of
+      fewer than 100 images at least a quarter, up to 10.
     - Size: `options.format.size`; else the size that all images share, if neither side exceeds 128 pixels; else 64×64.
     - Channels: `options.format.channels`; else 1 if every image is gray, else 3.
     - Files that cannot be decoded are named in a `DataWarning` and left out.
@@ -108,7 +108,7 @@ def _split(root: Path, items: Sequence[Item]) -> NDArray[np.bool_]:
             f"{root} has {count(len(items), 'image')}; at least {_FEWEST} are needed, 2 to train on and 1 to test, and "
             "1 more for scores."
         )
-    return np.array(share([item.path for item in items]))
+    return np.array(choose_test_paths([item.path for item in items]))
 
 
 def _key(root: Path, items: Sequence[Item], options: DataOptions) -> str:
@@ -124,7 +124,7 @@ def _key(root: Path, items: Sequence[Item], options: DataOptions) -> str:
             stamps.append((-1, -1))
     form = options.format
     paths = [item.path for item in items]
-    return hash_facts(PIL.__version__, form.size, form.crop, form.channels, str(root.resolve()), paths, stamps)
+    return hash_inputs(PIL.__version__, form.size, form.crop, form.channels, str(root.resolve()), paths, stamps)
 
 
 def _decode(store: ImageStore, root: Path, items: Sequence[Item], options: DataOptions) -> Stored:

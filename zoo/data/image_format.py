@@ -27,7 +27,7 @@ class ImageFormat:
     Args:
         size: (H, W) in pixels, at least 8 each.
         channels: 1 (luma) or 3 (RGB).
-        crop: How to change the aspect ratio. ``center``: fit the shorter side and keep the middle; ``none``: distort
+        crop: How to change the aspect ratio. ``center``: fit the shorter side and keep the middle; ``none``: stretch
             the whole image.
 
     Raises:

@@ -26,7 +26,7 @@ from zoo.data.spec import DataOptions, Dataset, DataWarning, Split, StoredStatis
 from zoo.errors import ZooError
 from zoo.files import open_atomic
 
-__all__ = ["DamagedImageError", "Decoded", "ImageStore", "Stored", "hash_facts"]
+__all__ = ["DamagedImageError", "Decoded", "ImageStore", "Stored", "hash_inputs"]
 
 BLOCK_BYTES = 2**25
 """Decoded bytes per block: the most that is decoded again after an interruption."""
@@ -39,7 +39,7 @@ class DamagedImageError(Exception):
     """An image cannot be decoded and is to be left out; the message is the reason."""
 
 
-def hash_facts(*facts: object) -> str:
+def hash_inputs(*facts: object) -> str:
     """A digest of all that determines decoded images."""
     return hashlib.sha256(repr((_FORMAT, *facts)).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -68,12 +68,12 @@ class Stored:
 
 
 class ImageStore:
-    """One data set in the cache: a file of its pixels, training images first, and a file of facts, written last.
+    """One data set in the cache: a file of its pixels, training images first, and a metadata file, written last.
 
     Args:
         name: Name of the data set.
         kind: Kind of source, the beginning of the file names.
-        key: Digest of all that determines the images; see `hash_facts`.
+        key: Digest of all that determines the images; see `hash_inputs`.
         options: Their `memory` and `progress`.
     """
 

@@ -88,7 +88,7 @@ def render(image: Picture, form: ImageFormat) -> NDArray[np.uint8]:
     """An image as uint8 with shape (C, H, W).
 
     Raises:
-        ValueError: if the pixels are floating-point, whose range no format states.
+        ValueError: if the pixels are floating-point: they have no standard range.
     """
     from PIL import Image, ImageOps
 

@@ -13,7 +13,7 @@ import attrs
 from zoo.data.spec import DataWarning
 from zoo.errors import UsageError
 
-__all__ = ["LAYOUTS", "Item", "scan", "share"]
+__all__ = ["LAYOUTS", "Item", "choose_test_paths", "scan"]
 
 LAYOUTS = "expected images in it, or in class folders PATH/<class>/, or either under PATH/train and PATH/test"
 
@@ -123,15 +123,15 @@ def _children(root: Path, folder: Path) -> tuple[list[Path], list[Path]]:
     return files, folders
 
 
-def share(paths: Sequence[str], fraction: float = 0.1) -> list[bool]:
-    """Which paths fall to the test split: those whose hash lies in the lowest `fraction` of its range.
+def choose_test_paths(paths: Sequence[str], fraction: float = 0.1) -> list[bool]:
+    """Which paths belong to the test split: those whose hash lies in the lowest `fraction` of its range.
 
     In a large folder each path is decided by itself, so that files added later move no other. A small one has at least
     a quarter of its paths, up to 10, in the test split: those with the lowest hashes. Scores need 2 images of
     each split; 3 paths or fewer give one test image.
     Accented names count the same in either Unicode form, composed as on Linux or decomposed as on macOS.
 
-    >>> share(["a.png", "b.png"])
+    >>> choose_test_paths(["a.png", "b.png"])
     [False, True]
     """
     ranks = []

@@ -55,7 +55,7 @@ class Split:
         labels: int64 class indices (N,), or None.
 
     Raises:
-        ZooError: If a shape or a dtype is another.
+        ZooError: If a shape or a dtype is invalid.
     """
 
     images: Tensor

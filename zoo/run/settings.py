@@ -29,7 +29,7 @@ class ImageOptions:
 
     image_size: str | None = option(None, "Resize images to N or HxW pixels; default: the data set's own size.")
     crop: Literal["center", "none"] = option(
-        "center", "Change of the aspect ratio: keep the center, or distort the image."
+        "center", "How to fit another aspect ratio: center crops the image, none stretches it."
     )
     channels: int | None = option(None, "Channels: 1 (gray) or 3 (color); default: that of the data set.")
 
@@ -52,7 +52,8 @@ class SourceOptions:
     )
     data_dir: str | None = option(None, "Torchvision-style data root; default $ZOO_DATA.")
     data_memory: str | None = option(
-        None, "Map images beyond this size, such as 2GiB, from the disk; default: half of the available memory."
+        None,
+        "Largest data set to keep in memory, such as 2GiB; others are mapped from disk. Default: half of what is free.",
     )
 
 
@@ -65,7 +66,9 @@ class RunSettings(ImageOptions, SourceOptions):
         "Passes over the training images, 0 to score untrained networks; default: that of the data set.",
         at_least(0),
     )
-    images: int | None = option(None, "Images to train on, in place of --epochs: a budget.", at_least(1))
+    images: int | None = option(
+        None, "Training images to process in total, counting repeats; replaces --epochs.", at_least(1)
+    )
     batch: int = option(64, "Images per batch.", at_least(2))
     seed: int = option(0, "Seed of weights, noise and data order.", between(0, 2**32 - 1))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Device to train on.")
@@ -75,7 +78,7 @@ class RunSettings(ImageOptions, SourceOptions):
     compile: bool = option(False, "Compile each turn's terms and gradients together: minutes once, then faster steps.")
     kernels: str = option(
         "auto",
-        "CPU kernels in place of torch's: auto (the faster ones, measured once per machine), rules, torch, or names.",
+        "CPU kernels: torch (its own), auto (those measured as faster here), rules (those expected to be), or names.",
     )
     graphs: bool = option(True, "On a GPU, capture whole steps as CUDA graphs.")
     lr_schedule: Literal["model", "constant", "linear", "cosine", "multistep"] = option(
