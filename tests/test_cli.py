@@ -292,7 +292,7 @@ def test_pipe(cli, tmp_path):
 @pytest.mark.usefixtures("toys")
 def test_what_is_not_defined_reads_so(cli, tmp_path):
     done = cli("run", "blind", "--epochs", "0", "--out", tmp_path / "run")
-    assert re.search(r"^reconstruction MSE +n/a ", done.out, re.M)
+    assert re.search(r"^not defined here +n/a +reconstruction MSE, PSNR", done.out, re.M)
 
 
 def test_damaged_pictures_are_told(cli, runs, tmp_path):
@@ -345,9 +345,17 @@ def test_terminal_is_given_back(tmp_path):
 
 
 def test_table_of_scores():
-    """Figures to four digits, n/a where there is none, and what each is measured on."""
+    """Four digits, a standard error behind its score, undefined scores in one row, and descriptions."""
     result = {
-        "scores": {"FD-x": 12.345678, "FD-x (train)": 11.0, "reconstruction MSE": None, "smallest class share": 0.0},
+        "scores": {
+            "FD-x": 12.345678,
+            "FD-x standard error": 0.4321,
+            "FD-x standard error (test images)": 0.1,
+            "FD-x (train)": 11.0,
+            "reconstruction MSE": None,
+            "PSNR": None,
+            "smallest class share": 0.0,
+        },
         "protocol": {"extractor": "x", "n_generated": 1234, "n_real": 500},
         "class_shares": [0.5, 0.5],
         "cost": {"seconds": 2.0, "images_per_second": 3210.9, "device": "cpu (somewhere)"},
@@ -356,10 +364,10 @@ def test_table_of_scores():
     Console(file=out, width=120).print(score_table(result))
     rows = [re.split(r" {2,}", line.strip()) for line in out.getvalue().splitlines()]
     assert rows == [
-        ["FD-x", "12.35", "Fréchet distance of generated to test images, 1,234 against 500"],
+        ["FD-x", "12.35 ± 0.43", "Fréchet distance of generated to test images, 1,234 against 500"],
         ["FD-x (train)", "11", "Fréchet distance of generated to training images"],
-        ["reconstruction MSE", "n/a", "mean squared error of reconstructed test images, pixels in [0, 1]"],
         ["smallest class share", "0", "smallest share of the generated images in a class; 1 / classes if even"],
+        ["not defined here", "n/a", "reconstruction MSE, PSNR"],
         ["training", "2.0 s", "3,211 images/s, cpu (somewhere)"],
     ]
 

@@ -411,7 +411,7 @@ def test_a_changed_protocol_is_still_refused(tmp_path: Path) -> None:
     (run / "result.json").write_text(json.dumps(found))
     board = build([tmp_path / "runs"])
     assert not board.groups
-    assert "fingerprint is not the one of its protocol" in board.left_out[0].reason
+    assert "fingerprint does not match the protocol" in board.left_out[0].reason
 
 
 @pytest.mark.parametrize(

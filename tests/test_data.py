@@ -595,9 +595,9 @@ def test_a_relative_folder_is_looked_up_here_then_in_the_data_root(photos, tmp_p
     assert load_dataset("folder:faces", DataOptions(), {}).digest == inside.digest
     with pytest.raises(UsageError, match="folder: 'gone' does not exist, neither here nor in the data root"):
         load_dataset("folder:gone", DataOptions(), {})
-    for n in range(2):
+    for n in range(4):
         picture(here / "faces" / f"{n}.png", seed=n)
-    assert len(all_images(load_dataset("folder:faces", DataOptions(data_dir=root), {}))) == 2
+    assert len(all_images(load_dataset("folder:faces", DataOptions(data_dir=root), {}))) == 4
     assert absolute_name("folder:faces") == f"folder:{here / 'faces'}"
     assert absolute_name("digits") == "digits"
 
@@ -617,10 +617,10 @@ def test_links_back_up_are_not_followed(photos):
 @pytest.mark.parametrize(
     ("sizes", "shape"),
     [
-        ([(20, 30), (20, 30)], (20, 30)),
-        ([(128, 128), (128, 128)], (128, 128)),
-        ([(129, 100), (129, 100)], (64, 64)),
-        ([(20, 30), (30, 20)], (64, 64)),
+        ([(20, 30)] * 3, (20, 30)),
+        ([(128, 128)] * 3, (128, 128)),
+        ([(129, 100)] * 3, (64, 64)),
+        ([(20, 30), (30, 20), (30, 20)], (64, 64)),
     ],
 )
 def test_the_size_is_the_common_one_or_64(photos, sizes, shape):
@@ -630,7 +630,7 @@ def test_the_size_is_the_common_one_or_64(photos, sizes, shape):
 
 
 def test_images_too_small_to_train_on_are_refused_until_enlarged(photos):
-    for n in range(2):
+    for n in range(3):
         picture(photos / f"{n}.png", size=(7, 20), seed=n)
     with pytest.raises(UsageError, match=r"7×20 pixels.*at least 8"):
         open_folder(photos, DataOptions())
@@ -640,7 +640,7 @@ def test_images_too_small_to_train_on_are_refused_until_enlarged(photos):
 def test_crop_keeps_the_middle_and_none_squeezes_the_whole(photos):
     striped = np.zeros((20, 60), np.uint8)
     striped[:, 20:40] = 255  # only the middle third is white
-    for n in range(2):
+    for n in range(3):
         Image.fromarray(striped).save(photos / f"{n}.png")
     centered = open_folder(photos, DataOptions(format=ImageFormat((20, 20)))).train.images
     assert (centered == 255).all()
@@ -652,7 +652,7 @@ def test_crop_keeps_the_middle_and_none_squeezes_the_whole(photos):
 
 def test_reducing_is_antialiased(photos):
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)  # a nearest-neighbor pick would be 0 or 255
-    for n in range(2):
+    for n in range(3):
         Image.fromarray(board).save(photos / f"{n}.png")
     small = open_folder(photos, DataOptions(format=ImageFormat((16, 16)))).train.images
     assert small.float().sub(127.5).abs().max() < 12
@@ -672,6 +672,7 @@ def test_grey_of_every_depth_is_one_channel_on_one_scale(photos):
 def test_one_color_image_makes_the_set_rgb_unless_told_otherwise(photos):
     picture(photos / "gray.png", mode="L")
     picture(photos / "palette.gif", mode="P")
+    picture(photos / "gray-2.png", mode="L")
     assert open_folder(photos, DataOptions()).shape[0] == 3
     assert open_folder(photos, DataOptions(format=ImageFormat(channels=1))).shape[0] == 1
 
@@ -692,7 +693,7 @@ def test_exif_orientation_is_applied_before_anything_else(photos):
     pixels[:, 16:] = 255  # right half white
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned 90° clockwise: the right half comes to lie at the bottom
-    for n in range(2):
+    for n in range(3):
         Image.fromarray(pixels).save(photos / f"{n}.jpg", exif=exif, quality=95)
     folder = open_folder(photos, DataOptions())
     assert folder.shape == (3, 32, 16)
@@ -701,7 +702,7 @@ def test_exif_orientation_is_applied_before_anything_else(photos):
 
 
 def test_float_pixels_are_refused_because_their_range_is_unknown(photos):
-    for n in range(2):
+    for n in range(3):
         picture(photos / f"{n}.png", seed=n)
     Image.fromarray(np.random.default_rng(0).random((16, 16), np.float32)).save(photos / "f.tif")
     with pytest.warns(DataWarning, match=r"f\.tif: floating-point"):

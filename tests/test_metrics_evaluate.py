@@ -274,7 +274,7 @@ def test_eval_adds_the_likelihood_by_annealing_where_asked(
     result = json.loads((runs / "vae" / "result.json").read_text())
     assert found["fingerprint"] == result["fingerprint"]  # what a row was not asked for does not keep it from others
     cli("eval", runs / "vae", "--ais", "3", "--metrics", "quick").refused(2, "--metrics full")
-    cli("eval", "--images", tmp_path, "--dataset", "digits", "--ais", "3").refused(2, "have no likelihood")
+    cli("eval", "--images", tmp_path, "--dataset", "digits", "--ais", "3").refused(2, "ais: requires a run")
 
 
 def test_ais_is_na_without_a_density_and_refused_where_it_cannot_be(digits: Dataset) -> None:
@@ -320,9 +320,9 @@ def test_compare_sets_runs_side_by_side_or_says_why_not(cli: Command, runs: Path
     assert cli("eval", runs / "vae", "-n", "300", "--metrics", "quick").status == 0
     assert (runs / "vae" / "eval-classifier.json").is_file()
     cli("compare", runs / "vae", runs / "blind", "--extractor", "classifier").refused(1, "n_generated: 300 against 200")
-    cli("compare", runs / "vae", runs / "color").refused(1, "was not scored", "zoo eval")
+    cli("compare", runs / "vae", runs / "color").refused(1, "has no scores", "zoo eval")
     cli("compare", runs / "vae", runs / "nowhere").refused(2, "is not a run folder")
-    cli("compare", runs / "vae", runs / "blind", "--extractor", "inception").refused(2, "zoo eval", "makes it")
+    cli("compare", runs / "vae", runs / "blind", "--extractor", "inception").refused(2, "zoo eval", "writes it")
     for run in ("vae", "blind"):
         (runs / run / "eval-classifier.json").unlink()
 
@@ -352,9 +352,9 @@ def test_eval_scores_anyones_images_under_the_same_protocol(
 
 def test_eval_refuses_what_it_cannot_score(cli: Command, runs: Path, tmp_path: Path) -> None:
     images = ("eval", "--images", tmp_path)
-    cli("eval").refused(2, "either a run folder, or --images")
+    cli("eval").refused(2, "either a run folder or --images")
     cli(*images).refused(2, "must be given with --images")
-    cli("eval", runs / "vae", "--dataset", "digits").refused(2, "a run knows its own")
+    cli("eval", runs / "vae", "--dataset", "digits").refused(2, "only then")
     cli(*images, "--dataset", "digits").refused(2, "holds no images")
     cli("eval", runs / "vae", "--extractor", "clasifier").refused(2, "Did you mean 'classifier'?")
     cli("eval", runs / "vae", "--extractor", "none").refused(2, "scores need features")

@@ -67,6 +67,8 @@ def test_result(runs):
         "FD-classifier",
         "FD-classifier (train)",
         "FD-classifier floor",
+        "FD-classifier standard error",
+        "FD-classifier standard error (test images)",
         "FD-autoencoder (second opinion)",
         "FD-autoencoder (second opinion) floor",
         "reconstruction MSE",

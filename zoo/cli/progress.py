@@ -157,14 +157,27 @@ def score_table(result: Mapping[str, Any]) -> Table:
 def scores_table(
     scores: Mapping[str, float | None], infos: Mapping[str, ScoreInfo], generated: int, real: int
 ) -> Table:
-    """Table of scores with descriptions; that of the first, the ranking score, includes the numbers of images."""
+    """Table of scores with descriptions; that of the first, the ranking score, includes the numbers of images.
+
+    A standard error stands behind its score, and scores that are not defined share the last row.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim")
+    undefined = []
     for i, (name, value) in enumerate(scores.items()):
+        if " standard error" in name:
+            continue
+        if value is None:
+            undefined.append(name)
+            continue
+        error = scores.get(f"{name} standard error")
+        number = format_score(value) + (f" ± {error:.2g}" if error is not None else "")
         text = escape(infos[name].help) + (f", {generated:,} against {real:,}" if i == 0 else "")
-        table.add_row(escape(name), format_score(value), text)
+        table.add_row(escape(name), number, text)
+    if undefined:
+        table.add_row("not defined here", "n/a", escape(", ".join(undefined)))
     return table
 
 
