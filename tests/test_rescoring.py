@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from zoo.bench.rescoring import rescore_grid
+from zoo.bench.rescore_grid import rescore_grid
 from zoo.errors import UsageError, ZooError
 from zoo.run.rescoring import rescore
 

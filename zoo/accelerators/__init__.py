@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from zoo.accelerators.names import KERNELS
+from zoo.accelerators.kernel_names import KERNELS
 from zoo.errors import unknown_name
 
 __all__ = ["KERNELS", "accelerate", "choose_kernels", "measured_speedups", "parse_kernels", "restore"]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.accelerators.names import KERNELS
+from zoo.accelerators.kernel_names import KERNELS
 
 __all__ = ["AMD", "AVX512", "BF16", "accelerate", "kernels_by_rule", "relevant_kernels", "restore"]
 

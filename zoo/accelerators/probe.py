@@ -14,7 +14,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from zoo.accelerators import cpu
-from zoo.accelerators.names import KERNELS
+from zoo.accelerators.kernel_names import KERNELS
 from zoo.files import open_atomic
 
 __all__ = ["MIN_SPEEDUP", "faster_kernels", "processor", "speedups"]

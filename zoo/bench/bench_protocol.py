@@ -12,7 +12,7 @@ import attrs
 import tomli_w
 
 from zoo import options
-from zoo.data.names import is_registered_name
+from zoo.data.dataset_names import is_registered_name
 from zoo.errors import UsageError, unknown_name
 from zoo.options import at_least, between, frozen, option
 from zoo.reading import read_toml

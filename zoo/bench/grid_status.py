@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from zoo.bench.bench_protocol import BenchProtocol, Grid
 from zoo.bench.cells import Cell
-from zoo.data.names import is_registered_name, stem
+from zoo.data.dataset_names import is_registered_name, stem
 from zoo.errors import UsageError, unknown_name
 
 __all__ = ["MIN_POLL_SECONDS", "CellState", "CellStatus", "GridStatus", "make_cells", "read_status", "write_protocol"]

@@ -108,7 +108,7 @@ def bench(
 def _rescore(
     out: Path, jobs: int | None, threads: int | None, device: str, data_dir: Path | None, dry_run: bool
 ) -> None:
-    from zoo.bench.rescoring import Rescored, finished_runs, rescore_grid
+    from zoo.bench.rescore_grid import Rescored, finished_runs, rescore_grid
 
     if dry_run:
         echo(f"{len(finished_runs(out))} finished runs in {out}")

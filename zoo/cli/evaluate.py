@@ -209,7 +209,7 @@ def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str,
 def _result(path: Path, extractor: str | None) -> dict[str, Any]:
     from zoo.compatibility import convert_result
     from zoo.leaderboard.results import read_protocol
-    from zoo.leaderboard.score_info import read_score_info
+    from zoo.leaderboard.score_descriptions import read_score_info
     from zoo.leaderboard.untrusted import RefusedError
     from zoo.result_file import read_result_file
     from zoo.run.run_folder import RunFolder

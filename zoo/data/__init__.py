@@ -8,14 +8,14 @@ from functools import partial
 from zoo.data.array_cache import cache_dir
 from zoo.data.celeba import load_celeba
 from zoo.data.conform import conform
+from zoo.data.dataset_names import FOLDER, HUGGING_FACE, absolute_name
 from zoo.data.digits import load_digits
 from zoo.data.download import check_directory
 from zoo.data.huggingface import open_huggingface
 from zoo.data.image_folder import open_folder
 from zoo.data.image_format import ImageFormat
 from zoo.data.mapped import chunks, is_mapped, take
-from zoo.data.memory import parse_bytes
-from zoo.data.names import FOLDER, HUGGING_FACE, absolute_name
+from zoo.data.memory_limit import parse_bytes
 from zoo.data.pixels import from_uint8, to_uint8
 from zoo.data.spec import DataOptions, Dataset, DataSource, DataSpec, DataWarning, Split
 from zoo.data.torchvision_sets import load_cifar10, load_emnist, load_mnist_like, load_svhn

@@ -12,12 +12,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.dataset_names import public_name
 from zoo.data.image_folder import default_epochs, default_format
 from zoo.data.image_format import ImageFormat
 from zoo.data.image_store import DamagedImageError, ImageStore, Stored, hash_inputs
 from zoo.data.images import in_threads, is_gray, probe, read
 from zoo.data.listing import choose_test_paths
-from zoo.data.names import public_name
 from zoo.data.spec import DataOptions, Dataset, DataWarning
 from zoo.errors import UsageError, ZooError
 

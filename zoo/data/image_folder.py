@@ -12,12 +12,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.dataset_names import public_name
 from zoo.data.download import check_directory, data_root
 from zoo.data.image_format import SMALLEST_SIDE, ImageFormat
 from zoo.data.image_store import DamagedImageError, ImageStore, Stored, hash_inputs
 from zoo.data.images import in_threads, is_gray, probe, read
 from zoo.data.listing import Item, choose_test_paths, scan
-from zoo.data.names import public_name
 from zoo.data.spec import DataOptions, Dataset, DataWarning
 from zoo.errors import UsageError
 from zoo.terminal import count

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo.data.image_format import ImageFormat
 from zoo.data.mapped import chunks
-from zoo.data.memory import half_of_available
+from zoo.data.memory_limit import half_of_available
 from zoo.errors import ZooError
 
 __all__ = ["DataOptions", "DataSource", "DataSpec", "DataWarning", "Dataset", "Split", "StoredStatistics"]

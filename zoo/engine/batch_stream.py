@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from zoo.data import from_uint8, is_mapped, take
+from zoo.engine.distributed import Ranks
 from zoo.engine.prefetch import Prefetcher
-from zoo.engine.ranks import Ranks
 from zoo.errors import UsageError
 from zoo.terminal import count
 

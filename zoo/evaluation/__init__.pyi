@@ -1,8 +1,9 @@
 from .autoencoder import AutoencoderFeatures
 from .dinov2 import DINOv2
 from .efficientnet import EfficientNet
+from .evaluation_settings import Codes, EvaluationSettings, ModelFunctions, NamedMetric
 from .extractors import Classifier, ClassifierV1, Extractor, PinnedClassifier
-from .files import read_images
+from .image_files import read_images
 from .inception import Inception
 from .pipeline import NearestTraining, Scores, default_n, evaluate, evaluate_images, make_protocol
 from .protocol import Protocol
@@ -16,7 +17,6 @@ from .reference import (
     score_name,
 )
 from .sample_buffer import SampleBuffer
-from .settings import Codes, EvaluationSettings, ModelFunctions, NamedMetric
 
 __all__ = [
     "AutoencoderFeatures",

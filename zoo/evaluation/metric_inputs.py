@@ -11,8 +11,8 @@ from torch import Tensor
 
 from zoo.data import chunks, take
 from zoo.errors import ZooError
+from zoo.evaluation.evaluation_settings import Codes
 from zoo.evaluation.reference import EvaluationData
-from zoo.evaluation.settings import Codes
 from zoo.metrics.codes import MMD_CODES, PROBE_CODES
 from zoo.metrics.likelihood import IMAGES, Density, observe
 from zoo.metrics.subsets import random_indices, random_rows

@@ -10,16 +10,16 @@ import attrs
 from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
+from zoo.evaluation.evaluation_settings import EvaluationSettings, ModelFunctions, NamedMetric
 from zoo.evaluation.extractors import Classifier, Extractor
 from zoo.evaluation.metric_inputs import check_images, code_inputs, density_inputs, reconstruction_inputs, seeded
 from zoo.evaluation.protocol import Protocol, versions
 from zoo.evaluation.reference import EvaluationData, ReferenceStatistics, score_name
 from zoo.evaluation.sample_buffer import SampleBuffer
-from zoo.evaluation.settings import EvaluationSettings, ModelFunctions, NamedMetric
-from zoo.metrics.base import Metric, input_stage
 from zoo.metrics.built_in import protocol_entries
 from zoo.metrics.coverage import ClassCoverage
 from zoo.metrics.memorization import Memorization
+from zoo.metrics.metric import Metric, input_stage
 from zoo.metrics.score_info import ScoreInfo
 from zoo.metrics.subsets import random_indices
 

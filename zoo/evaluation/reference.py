@@ -17,8 +17,8 @@ from zoo.evaluation.extractors import Extractor
 from zoo.evaluation.inception import DIGEST as INCEPTION_DIGEST
 from zoo.evaluation.inception import Inception
 from zoo.evaluation.statistics_cache import cache_key, cached
-from zoo.metrics.base import MAX_SAMPLES
 from zoo.metrics.distances import kth_neighbor_distances, nearest
+from zoo.metrics.metric import MAX_SAMPLES
 from zoo.metrics.moments import Moments, ReferenceMoments
 from zoo.metrics.subsets import random_indices
 

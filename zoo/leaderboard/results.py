@@ -16,7 +16,7 @@ from zoo.evaluation.protocol import Protocol, compute_fingerprint
 from zoo.leaderboard.cards import read_card
 from zoo.leaderboard.commands import build_command, check_command
 from zoo.leaderboard.result_folder import ResultFolder
-from zoo.leaderboard.score_info import read_score_info
+from zoo.leaderboard.score_descriptions import read_score_info
 from zoo.leaderboard.untrusted import RefusedError, item, name, note, number, pairs, scalar, table, whole
 from zoo.metrics.score_info import ScoreInfo
 from zoo.result_file import SEAL, seal

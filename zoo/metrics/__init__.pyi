@@ -1,5 +1,4 @@
 from .annealed import AnnealedLogLikelihood, annealed_log_likelihood
-from .base import INPUTS, Metric, ReferenceData
 from .built_in import BUILT_IN_METRICS, find_score, protocol_entries
 from .codes import (
     MMD,
@@ -29,6 +28,7 @@ from .kid import KernelDistance, kernel_distance
 from .legacy import ClassifierScore, ParzenLikelihood, ParzenResult, fit_parzen, parzen_log_likelihood
 from .likelihood import Density, Estimate, LogLikelihood, log_likelihood, observe
 from .memorization import Memorization, MemorizationResult, compare_with_training
+from .metric import INPUTS, Metric, ReferenceData
 from .moments import Moments, ReferenceMoments
 from .perceptual import PerceptualDistance, perceptual_distance
 from .prdc import PRDC, compute_prdc

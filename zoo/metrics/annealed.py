@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
-from zoo.metrics.base import Metric, MetricSet, concatenate, scalar
 from zoo.metrics.likelihood import IMAGES, Density, Estimate, standard_error
+from zoo.metrics.metric import Metric, MetricSet, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["CHAINS", "LEAPFROG", "STEPS", "AnnealedLogLikelihood", "annealed_log_likelihood", "temperatures"]

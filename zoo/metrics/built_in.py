@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from zoo.metrics.annealed import AnnealedLogLikelihood
-from zoo.metrics.base import Metric
 from zoo.metrics.codes import MMD, ActiveUnits, CycleError, LinearProbe, NearestNeighborProbe
 from zoo.metrics.coverage import ClassCoverage
 from zoo.metrics.frechet import (
@@ -22,6 +21,7 @@ from zoo.metrics.kid import KernelDistance
 from zoo.metrics.legacy import ClassifierScore, ParzenLikelihood
 from zoo.metrics.likelihood import LogLikelihood
 from zoo.metrics.memorization import Memorization
+from zoo.metrics.metric import Metric
 from zoo.metrics.perceptual import PerceptualDistance
 from zoo.metrics.prdc import PRDC
 from zoo.metrics.reconstruction import ReconstructionError

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.base import Metric, concatenate, scalar
 from zoo.metrics.distances import check_features, squared_distance_blocks
+from zoo.metrics.metric import Metric, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = [

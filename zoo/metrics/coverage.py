@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from zoo.metrics.base import Metric, MetricSet, concatenate, scalar
+from zoo.metrics.metric import Metric, MetricSet, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["COVERED", "ClassCoverage"]

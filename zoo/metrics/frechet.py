@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.base import Metric, MetricSet, ReferenceData, concatenate, scalar
+from zoo.metrics.metric import Metric, MetricSet, ReferenceData, concatenate, scalar
 from zoo.metrics.moments import Moments, ReferenceMoments
 from zoo.metrics.score_info import ScoreInfo
 

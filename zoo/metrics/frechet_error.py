@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from zoo.metrics.base import MAX_SAMPLES, Metric, MetricSet, ReferenceData, concatenate, scalar
 from zoo.metrics.distances import check_features
+from zoo.metrics.metric import MAX_SAMPLES, Metric, MetricSet, ReferenceData, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["FrechetStandardError", "frechet_standard_errors"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
-from zoo.metrics.base import Metric, MetricSet, ReferenceData
+from zoo.metrics.metric import Metric, MetricSet, ReferenceData
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["PSNR", "SSIM", "peak_signal_noise_ratio", "structural_similarity"]

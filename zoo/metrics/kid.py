@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.base import MAX_SAMPLES, Metric, ReferenceData, concatenate, scalar
 from zoo.metrics.distances import check_features
+from zoo.metrics.metric import MAX_SAMPLES, Metric, ReferenceData, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["SEED", "SUBSETS", "SUBSET_SIZE", "KernelDistance", "kernel_distance"]

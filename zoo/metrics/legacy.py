@@ -9,8 +9,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from zoo.metrics.base import MAX_SAMPLES, Metric, ReferenceData, concatenate, scalar
 from zoo.metrics.distances import check_features, squared_distance_blocks, squared_pixel_distance_blocks
+from zoo.metrics.metric import MAX_SAMPLES, Metric, ReferenceData, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 from zoo.metrics.subsets import random_rows
 

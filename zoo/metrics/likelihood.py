@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo.data.pixels import from_uint8
 from zoo.errors import UsageError, ZooError
-from zoo.metrics.base import Metric, ReferenceData, concatenate, scalar
+from zoo.metrics.metric import Metric, ReferenceData, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["IMAGES", "SAMPLES", "Density", "Estimate", "LogLikelihood", "Observation", "log_likelihood", "observe"]

@@ -9,8 +9,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from zoo.metrics.base import MAX_SAMPLES, Metric, ReferenceData, concatenate, scalar
 from zoo.metrics.distances import check_features, nearest
+from zoo.metrics.metric import MAX_SAMPLES, Metric, ReferenceData, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["QUANTILE", "Memorization", "MemorizationResult", "compare_with_training"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.base import Metric, MetricSet, ReferenceData
+from zoo.metrics.metric import Metric, MetricSet, ReferenceData
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["PerceptualDistance", "perceptual_distance"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.base import Metric, MetricSet
+from zoo.metrics.metric import Metric, MetricSet
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["ReconstructionError"]

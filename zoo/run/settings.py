@@ -12,9 +12,9 @@ import tomli_w
 from zoo import options
 from zoo.accelerators import parse_kernels
 from zoo.compatibility import convert_options, convert_settings
+from zoo.data.dataset_names import public_name, stem
 from zoo.data.image_format import ImageFormat, parse_size
-from zoo.data.memory import parse_bytes
-from zoo.data.names import public_name, stem
+from zoo.data.memory_limit import parse_bytes
 from zoo.errors import UsageError, unknown_name
 from zoo.optimizers import Optimization, make_schedule
 from zoo.options import above, at_least, below, between, frozen, option

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.bench.executors.base import Executor, Resources
+from zoo.bench.executors.executor import Executor, Resources
 from zoo.errors import UsageError
 
 __all__ = ["EXECUTORS", "Executor", "Resources", "create_executor"]

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from zoo.bench.cells import End, Job
-from zoo.bench.executors.base import Resources
+from zoo.bench.executors.executor import Resources
 from zoo.bench.executors.fork_server import GRACE
 from zoo.bench.machine import cores, gpus
 from zoo.errors import UsageError, ZooError

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from zoo.bench.cells import End, Job
-from zoo.bench.executors.base import Resources
+from zoo.bench.executors.executor import Resources
 from zoo.bench.executors.local import run_in_subprocess
 from zoo.errors import UsageError, ZooError
 

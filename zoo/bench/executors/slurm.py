@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from zoo.bench.cells import End, Job
-from zoo.bench.executors.base import Resources
+from zoo.bench.executors.executor import Resources
 from zoo.bench.executors.fork_server import GRACE
 from zoo.bench.executors.local import run_in_subprocess
 from zoo.bench.machine import cores

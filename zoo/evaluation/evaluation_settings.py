@@ -9,9 +9,9 @@ import attrs
 from torch import Tensor
 
 from zoo.errors import UsageError
-from zoo.metrics.base import Metric
 from zoo.metrics.built_in import BUILT_IN_METRICS
 from zoo.metrics.likelihood import Density
+from zoo.metrics.metric import Metric
 
 __all__ = ["Codes", "EvaluationSettings", "ModelFunctions", "NamedMetric"]
 
