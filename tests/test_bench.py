@@ -132,6 +132,7 @@ def test_workers_killed_at_random_moments(tmp_path, workers, undisturbed):
     assert len(set(killed)) == 20
 
 
+@pytest.mark.slow
 def test_every_way_to_break_leaves_its_reason_and_the_others_finish(tmp_path, workers, undisturbed, mended):
     """Raised, NaN, killed, full disk: each cell says what happened; nothing broken is run again until asked for."""
     models = ["raises", "nan", "dies", "fills", "steady"]
@@ -188,6 +189,7 @@ def test_every_way_to_break_leaves_its_reason_and_the_others_finish(tmp_path, wo
         assert finishes(folder) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_is_ended_at_its_time_limit(tmp_path, workers, undisturbed, mended):
     """It ignores a polite word; its place is free for the others after that, and it can go on later."""
     grid = board(tmp_path, ["hangs", "steady"], 2)
@@ -206,6 +208,7 @@ def test_a_run_that_hangs_is_ended_at_its_time_limit(tmp_path, workers, undistur
     assert facts(tmp_path / "digits" / "hangs" / "seed1")["metrics"] == undisturbed[1]["metrics"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spawn", [False, True], ids=["fork", "spawn"])
 def test_a_time_limit_shorter_than_the_start_of_a_worker_is_enforced(spawn, tmp_path, toys):
     """The kill must not be lost while the worker's process group does not yet exist."""
@@ -259,6 +262,7 @@ def test_the_process_that_starts_the_workers_is_killed(tmp_path, workers, undist
     assert [facts(s.cell.folder) for s in grid.cells] == [undisturbed[i] for i in range(3)]
 
 
+@pytest.mark.slow
 def test_a_fresh_process_computes_the_same_bits_as_a_forked_one(tmp_path, toys, undisturbed):
     """Where a fork may crash, each worker imports for itself."""
     executor = LocalExecutor(Resources(jobs=1, threads=1, device="cpu"), spawn=True)
@@ -340,6 +344,7 @@ def test_two_drivers_on_one_folder(tmp_path, toys, toml, undisturbed):
         assert facts(folder) == undisturbed[seed]
 
 
+@pytest.mark.slow
 def test_the_command_line_tells_what_broke(tmp_path, toys):
     """One line an event in a pipe, no control characters; status 1 and a line that names the cells and the remedy."""
     toml, out = tmp_path / "toys.toml", tmp_path / "out"

@@ -160,6 +160,7 @@ TRACKER = """
 """
 
 
+@pytest.mark.slow
 def test_a_package_outside_the_repository_follows_zoo_run(tmp_path: Path) -> None:
     install(tmp_path / "site", "tracker", dedent(TRACKER))
     out = tmp_path / "run"

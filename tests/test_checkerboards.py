@@ -73,6 +73,7 @@ def test_an_untrained_decoder_has_no_checkerboard(side: int, channels: int, norm
     assert lattice_power(fresh("conv-transposed", side, channels, norm)) > 3 * BOUND, "the test sees the cause"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["vae", "vaegan", "ali", "soft-introvae"])
 def test_a_short_training_brings_no_checkerboard(model: str) -> None:
     found = {}

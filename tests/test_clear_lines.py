@@ -222,6 +222,7 @@ def test_a_validation_folder_is_named(tmp_path):
     assert (len(data.train), len(data.test), data.classes) == (4, 4, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extractor", ["inception", "dinov2"])
 def test_weights_of_an_extractor_are_checked_before_training(cli, runs, tmp_path, monkeypatch, extractor):
     (tmp_path / "weights").write_bytes(b"not weights")

@@ -27,6 +27,7 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_plugin_of_the_walk_through_works_as_printed(tmp_path):
     package, site = tmp_path / "zoo-mirror", tmp_path / "site"
     package.mkdir()

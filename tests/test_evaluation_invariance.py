@@ -51,6 +51,7 @@ def close(values: Mapping[str, float | None], wanted: Mapping[str, float | None]
         assert values[name] == (None if value is None else pytest.approx(value, rel=rel)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 7, 512])
 def test_the_pinned_classifiers_scores_hang_neither_on_batches_nor_on_order(digits: Dataset, batch: int) -> None:
     images, extractor = spoilt(digits.train.images[:600]), PinnedClassifier()
@@ -110,6 +111,7 @@ def test_scores_of_a_model_hang_neither_on_threads_nor_on_batches(runs: Any, dig
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_another_devices_rounding_stays_within_the_stated_tolerance(runs: Any, digits: Dataset) -> None:
     # A stand-in for a GPU: weights off by a few times float32's rounding, so that some pixel rounds the other way.
     scorer = Scorer("classifier", digits, print, EvaluationSettings(n=1000, metric_set="full"))

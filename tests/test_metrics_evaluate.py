@@ -238,6 +238,7 @@ def test_protocols_say_where_they_differ(digits: Dataset) -> None:
 Command = Callable[..., Any]  # an Outcome of conftest
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_samples")
 def test_eval_repeats_the_runs_scores_and_adds_to_them(cli: Command, runs: Path, tmp_path: Path) -> None:
     done = cli("eval", runs / "vae", "--out", tmp_path / "full.json", "--protocol")
@@ -255,6 +256,7 @@ def test_eval_repeats_the_runs_scores_and_adds_to_them(cli: Command, runs: Path,
     assert cli("compare", runs / "vae", tmp_path / "full.json").status == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_samples")
 def test_eval_adds_the_likelihood_by_annealing_where_asked(
     cli: Command, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

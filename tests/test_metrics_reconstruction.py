@@ -157,6 +157,7 @@ def score(x: Tensor, reconstruct: Any) -> Scores:
     return evaluate_images(torch.split(x, 100), dataset("toy", x), PinnedClassifier(), settings, functions)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_cache")
 def test_quick_scores_contain_them_and_a_perfect_autoencoder_can_be_stored() -> None:
     found = score(images(600), lambda x: x)

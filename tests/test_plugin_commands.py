@@ -118,6 +118,7 @@ def test_a_failing_plugin_is_one_warning_and_harms_nothing(zoo: Zoo, site: Path,
     assert zoo("greet", "you").stdout == "hello you\n"
 
 
+@pytest.mark.slow
 def test_a_failing_command_is_reported_by_list_and_doctor(zoo: Zoo, site: Path) -> None:
     install(site, "troubled", "@zoo.hookimpl\ndef zoo_commands():\n    return [click.Command('run')]")
     (row,) = [line for line in zoo("list", "plugins").stdout.splitlines() if "failed" in line]

@@ -32,6 +32,7 @@ def parts(model: str, preset: str = "paper") -> tuple[zoo.Generator, RunSettings
     return options.build(cls, {k: v for k, v in given.items() if k not in run}), RunSettings(model=model, **run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "preset"), PRESETS)
 def test_a_preset_is_settings_that_a_run_takes_and_a_game_that_plays(model, preset):
     objective, settings = parts(model, preset)

@@ -91,6 +91,7 @@ def test_a_write_that_fails_leaves_the_old_result(run: Path, monkeypatch: pytest
     assert (run / "result.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_grid_is_rescored_by_one_command_and_then_has_nothing_to_do(run: Path, cli: Any) -> None:
     bench = run.parents[2]
     as_an_older_zoo_wrote_it(run)

@@ -222,6 +222,7 @@ def assert_same(out: Path, reference: Path) -> None:
     assert not [p for p in out.rglob("*") if p.name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_command_line_killed_and_resumed(tmp_path, launcher, undisturbed):
     """The very command that a user types, from console script to result, agrees with what the rest here runs."""
     out, env = tmp_path / "run", {**os.environ, "ZOO_CACHE": str(launcher.cache)}
@@ -241,6 +242,7 @@ def test_command_line_killed_and_resumed(tmp_path, launcher, undisturbed):
     assert_same(out, undisturbed(VAE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argv", [VAE, VAEGAN], ids=["vae", "vaegan"])
 def test_killed_at_random_moments(argv, tmp_path, launcher, undisturbed):
     """Kill −9 by the clock, again and again: each process takes over from the last, and the last finishes."""
@@ -294,6 +296,7 @@ def test_killed_at_a_place(trap, tmp_path, launcher, undisturbed):
     assert_same(out, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trap", [Trap("after update", 25), Trap("half " + CHECKPOINT, 9)], ids=lambda t: t.place)
 def test_killed_between_players(trap, tmp_path, launcher, undisturbed):
     """Some networks of the game have moved, others not: what resumes must be a whole step."""
@@ -303,6 +306,7 @@ def test_killed_between_players(trap, tmp_path, launcher, undisturbed):
     assert_same(out, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "trap",
     [
@@ -350,6 +354,7 @@ def test_interrupted_at_once(trap, tmp_path, launcher, undisturbed):
     assert_same(out, reference)
 
 
+@pytest.mark.slow
 def test_half_written_metrics_line(tmp_path, launcher, undisturbed):
     """The line that a killed process was writing is dropped, and what was logged after the checkpoint is not kept."""
     reference, out = undisturbed(VAE), tmp_path / "run"
@@ -361,6 +366,7 @@ def test_half_written_metrics_line(tmp_path, launcher, undisturbed):
     assert_same(out, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file_size", "file"), [(100_000, CHECKPOINT), (3_000, "metrics.jsonl")])
 def test_disk_full(file_size, file, tmp_path, launcher, undisturbed):
     """A disk that fills up ends the run with a line that names the file; the last checkpoint is as it was."""
@@ -412,6 +418,7 @@ def test_one_process_a_folder(tmp_path, launcher):
         first.kill()  # also where it still stands
 
 
+@pytest.mark.slow
 def test_resumed_run_tells_all_of_its_time(tmp_path, launcher, undisturbed):
     """Seconds go on from where they stood: a resumed run does not look cheaper than it was."""
     out = tmp_path / "run"

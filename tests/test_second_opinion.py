@@ -108,6 +108,7 @@ def test_the_second_extractor_is_never_the_first_and_never_a_digit_network_on_co
     assert again.name == "efficientnet"
 
 
+@pytest.mark.slow
 def test_random_features_respond_to_damage_of_color_images_in_order() -> None:
     extractor, g = RandomFeatures(), torch.Generator().manual_seed(0)
 

@@ -193,6 +193,7 @@ def test_its_card_shows_its_game_and_its_options(home: Home) -> None:
     assert "--latent" in rows
 
 
+@pytest.mark.slow
 def test_its_run_is_scored_by_the_same_protocol_as_a_bundled_models(
     shared_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +215,7 @@ def test_its_run_is_scored_by_the_same_protocol_as_a_bundled_models(
     assert theirs["scores"]
 
 
+@pytest.mark.slow
 def test_a_package_that_cannot_be_imported_is_named_with_its_reason(shared_home: Home) -> None:
     reason = "ModuleNotFoundError: No module named 'zoo_tests_no_such_dependency'"
     plugins = shared_home.zoo("list", "plugins")
@@ -255,6 +257,7 @@ def metric_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(_install(folder / "site", package), folder)
 
 
+@pytest.mark.slow
 def test_an_installed_metric_is_in_results_tables_and_the_leaderboard(metric_home: Home, tmp_path: Path) -> None:
     listed = metric_home.zoo("list", "metrics")
     assert (listed.returncode, listed.stderr) == (0, "")
