@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from color_damages import DAMAGES, damaged
+from color_damages import DAMAGES
 from color_networks import PANEL, train
+from damages import damaged
 from safetensors.torch import load_file, save_file
 from scipy.stats import rankdata, spearmanr
 from torch import Tensor
@@ -97,7 +98,7 @@ def compute(folder: Path, sets_folder: Path | None, work: Path, record: dict[str
     assert y is not None
     n = record["images per set"]
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    sets = damaged(x[order[:n]], y[order[:n]])
+    sets = damaged(x[order[:n]], y[order[:n]], DAMAGES)
     for path in sorted(sets_folder.glob("*.npy")) if sets_folder else []:
         sets[path.stem] = torch.from_numpy(np.load(path)[:n]).permute(0, 3, 1, 2)
     distances: dict[str, dict[str, float]] = record.setdefault("distances", {})

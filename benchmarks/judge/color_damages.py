@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from damages import blur, drop_classes, erase, mix_noise, noise, pixelate, repeat
+from damages import Damages, blur, drop_classes, erase, mix_noise, noise, pixelate, repeat
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["DAMAGES", "damaged"]
+__all__ = ["DAMAGES"]
 
 
 def _uint8(x: Tensor) -> Tensor:
@@ -90,7 +89,7 @@ def shuffle_blocks(x: Tensor, share: float) -> Tensor:
     return _uint8(F.fold(moved, (h, w), (h // 4, w // 4), stride=(h // 4, w // 4)).view(n, c, h, w))
 
 
-DAMAGES: dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]] = {
+DAMAGES: Damages = {
     "blur": (blur, (0.4, 0.6, 0.9, 1.4)),
     "noise": (noise, (8, 16, 32, 64)),
     "jpeg": (jpeg, (50, 70, 85, 95)),
@@ -107,13 +106,3 @@ DAMAGES: dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]] = {
     "repeated images": (repeat, (300, 100, 30, 10)),
     "superposed": (mix_noise, (0.05, 0.1, 0.25, 0.5)),
 }
-
-
-def damaged(x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Return every damage at every strength of real images uint8 (N, 3, H, W) with labels (N,)."""
-    sets = {"clean": x}
-    for name, (function, strengths) in DAMAGES.items():
-        for strength in strengths:
-            given = (y,) if function is drop_classes else ()
-            sets[f"{name} {strength:g}"] = function(x, strength, *given)
-    return sets

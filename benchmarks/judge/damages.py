@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +113,9 @@ def mix_noise(x: Tensor, share: float) -> Tensor:
     return out
 
 
-DAMAGES: dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]] = {
+Damages: TypeAlias = dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]]
+
+DAMAGES: Damages = {
     "blur": (blur, (0.4, 0.6, 0.9, 1.4)),
     "dilation": (dilate, (0.15, 0.3, 0.6, 1.0)),
     "erosion": (erode, (0.15, 0.3, 0.6, 1.0)),
@@ -129,10 +132,10 @@ DAMAGES: dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]] = {
 }
 
 
-def damaged(x: Tensor, y: Tensor) -> dict[str, Tensor]:
+def damaged(x: Tensor, y: Tensor, damages: Damages = DAMAGES) -> dict[str, Tensor]:
     """Every damage at every strength, of real images uint8 (N, C, H, W) with labels (N,)."""
     sets = {"clean": x}
-    for name, (function, strengths) in DAMAGES.items():
+    for name, (function, strengths) in damages.items():
         for strength in strengths:
             given = (y,) if function is drop_classes else ()
             sets[f"{name} {strength:g}"] = function(x, strength, *given)

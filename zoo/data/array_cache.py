@@ -1,4 +1,4 @@
-"""Where derived files are kept between runs, and how arrays are stored there without pickle."""
+"""Cache directory of derived files, and NumPy arrays in it, stored without pickle."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def absolute_name(dataset: str) -> str:
 def public_name(dataset: str) -> str:
     """The name without the path of a folder, which others need not see.
 
-    >>> public_name("folder:/home/me/photos"), public_name("hf:/home/me/faces"), public_name("hf:org/name")
+    >>> public_name("folder:/data/photos"), public_name("hf:/data/faces"), public_name("hf:org/name")
     ('folder:photos', 'hf:faces', 'hf:org/name')
     """
     prefix, _, path = dataset.partition(":")
@@ -45,7 +45,7 @@ def public_name(dataset: str) -> str:
 def stem(dataset: str) -> str:
     """The name as part of a file name.
 
-    >>> stem("mnist"), stem("folder:/home/me/photos"), stem("hf:org/name")
+    >>> stem("mnist"), stem("folder:/data/photos"), stem("hf:org/name")
     ('mnist', 'folder-photos', 'hf-name')
     """
     prefix, _, path = dataset.partition(":")

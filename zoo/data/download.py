@@ -57,7 +57,7 @@ def check_directory(path: Path, argument: str) -> Path:
 
 
 def damage(path: Path, md5: str) -> str | None:
-    """What is wrong with a file, in one clause, or None if its MD5 is the published one."""
+    """Describe the damage of a file in one clause; None if its MD5 is the published one."""
     try:
         with path.open("rb") as content:
             actual = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -168,7 +168,7 @@ def _path(value: str | Path | None) -> Path | None:
 
 @attrs.frozen
 class DataOptions:
-    """Where a data set is found, and the form in which it is loaded; the same for every source.
+    """Location and format of a data set; the same options for every source.
 
     Args:
         data_dir: A torchvision-style root (`MNIST/raw/*.gz` and so on). None: `$ZOO_DATA`, else the user's

@@ -74,10 +74,9 @@ def load_mnist_like(name: str, folder: str, epochs: int, options: DataOptions) -
 
 
 def _published(folder: str) -> dict[str, NDArray[Any]]:
-    """What torchvision says of a set in four files: its mirrors, its files with their checksums, its classes.
+    """Mirrors, files with checksums, and classes of a data set of four files, as torchvision lists them.
 
-    Kept between runs, since torchvision brings torch's compiler along, which takes longer to import than the
-    files to read.
+    Cached between runs, because torchvision imports torch's compiler, which takes longer than reading the files.
     """
     imported = "torchvision" in sys.modules
     path = cache_dir() / f"torchvision-{importlib.metadata.version('torchvision')}-{folder}.npz"

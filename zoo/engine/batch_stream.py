@@ -96,9 +96,9 @@ class BatchStream:
         return self._order[start : start + share]
 
     def fetch(self, position: int) -> list[Tensor]:
-        """What :meth:`load` makes the batch at ``position`` of, on the device; of the same shapes at each position.
+        """Inputs of :meth:`load` for the batch at ``position``, on the device; their shapes are equal at all positions.
 
-        The indices, and the uint8 images themselves if they are mapped.
+        These are the indices and, if the images are mapped, the uint8 images.
         """
         if self._ahead is None:
             return [self.indices(position)]

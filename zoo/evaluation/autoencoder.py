@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Self, final
+from typing import final
 
 import torch
-from safetensors.torch import load
 from torch import Tensor, nn
 
-from zoo.errors import ZooError
-from zoo.evaluation.classifier import CHANNELS_RULE, RESIZE_RULE, prepare
-from zoo.evaluation.extractors import Extractor
+from zoo.evaluation.classifier import prepare
+from zoo.evaluation.extractors import PackagedExtractor
 
 __all__ = ["AutoencoderFeatures", "CodeNet"]
 
@@ -46,7 +43,7 @@ class CodeNet(nn.Module):
 
 
 @final
-class AutoencoderFeatures(Extractor):
+class AutoencoderFeatures(PackagedExtractor):
     """Code of an autoencoder that restores noisy and half-masked digits, `CodeNet`.
 
     It never saw a label, unlike the pinned classifier, and differs from it in architecture. It was trained on the
@@ -65,37 +62,12 @@ class AutoencoderFeatures(Extractor):
 
     name = "autoencoder"
     features = 64
-    resize = RESIZE_RULE
-    channels = CHANNELS_RULE
-    batch = 250
 
-    def __init__(self, weights: Path | None = None) -> None:
-        super().__init__()
-        path = self.WEIGHTS if weights is None else Path(weights)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ZooError(f"{path}: {error.strerror}; install latent-zoo again to get it back") from None
-        found = hashlib.sha256(data).hexdigest()
-        if found != self.DIGEST:
-            raise ZooError(
-                f"{path}: SHA-256 is {found}, but that of the pinned autoencoder is {self.DIGEST}; "
-                f"install latent-zoo again to get it back"
-            )
-        self._net = CodeNet().eval().requires_grad_(False)
-        self._net.load_state_dict(load(data))
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the weights, checked when they were read."""
-        return self.DIGEST
-
-    def to(self, device: torch.device | str) -> Self:
-        """Compute on this device from now on; returns itself."""
-        self._net.to(device)
-        return super().to(device)
+    def build_network(self) -> nn.Module:
+        """Build the encoder."""
+        return CodeNet()
 
     def extract(self, images: Tensor) -> Tensor:
         """Features (B, 64), see `Extractor.extract`."""
-        features: Tensor = self._net(prepare(images))
+        features: Tensor = self._network(prepare(images))
         return features

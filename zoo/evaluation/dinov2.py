@@ -108,7 +108,7 @@ class DINOv2(Extractor):
 
 
 def prepare(images: Tensor) -> Tensor:
-    """What the network sees: as Pillow's bicubic resize would leave it, to a gray level, then standardized.
+    """Input of the network: images resized as by Pillow's bicubic filter, to within a gray level, and standardized.
 
     Args:
         images: uint8, with shape (B, 1 or 3, H, W).

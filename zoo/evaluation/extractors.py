@@ -9,7 +9,7 @@ from typing import Self, final
 
 import torch
 from safetensors.torch import load
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.classifier import CHANNELS_RULE, RESIZE_RULE, DigitClassifier, LeNet, prepare
@@ -25,20 +25,20 @@ def sha256_of(path: Path) -> str:
 
 
 class Extractor(ABC):
-    """Pictures to feature vectors, under a name, with everything that pins the vectors' values.
+    """Base class of feature extractors: a named map from images to feature vectors, with all that fixes its values.
 
-    Built without arguments; weights may be fetched at the first call rather than when built. A subclass sets
-    the attributes and fills ``digest`` and ``extract``; where it holds networks, it extends ``to``.
+    Extractors are built without arguments; weights may be loaded on the first call. A subclass sets the attributes and
+    defines ``digest`` and ``extract``; one with networks extends ``to``.
     """
 
     name: str
-    """What ``--extractor`` calls it; its distance is named ``FD-<name>``."""
+    """Name for ``--extractor``; the distance is named ``FD-<name>``."""
     features: int
     """The length d of a feature vector."""
     resize: str
-    """In words, how a picture is brought to the network's size."""
+    """Description of the resize to the network's size."""
     channels: str
-    """In words, how a picture is brought to the network's channels."""
+    """Description of the conversion to the network's channels."""
     labels: tuple[str, ...] = ()
     """The data sets whose classes its logits name, in the data set's order; empty but for a `Classifier`."""
     libraries: tuple[str, ...] = ("torch",)
@@ -122,8 +122,10 @@ class Classifier(Extractor):
             return self.logits(features)
 
 
-class _ShippedClassifier(Classifier):
-    """A digit classifier whose weights are part of the package.
+class PackagedExtractor(Extractor):
+    """Base class of extractors whose weights are part of the package; reads and checks them when built.
+
+    A subclass sets ``WEIGHTS`` and ``DIGEST``, and defines ``build_network``.
 
     Args:
         weights: a file to read instead of the one in the package; its digest must be the pinned one all the same.
@@ -134,11 +136,9 @@ class _ShippedClassifier(Classifier):
 
     WEIGHTS: Path
     DIGEST: str
-    network: type[LeNet | DigitClassifier]
 
     resize = RESIZE_RULE
     channels = CHANNELS_RULE
-    labels = ("mnist", "digits")
     batch = 250
 
     def __init__(self, weights: Path | None = None) -> None:
@@ -151,13 +151,16 @@ class _ShippedClassifier(Classifier):
         found = hashlib.sha256(data).hexdigest()
         if found != self.DIGEST:
             raise ZooError(
-                f"{path}: SHA-256 is {found}, but the pinned classifier's is {self.DIGEST}; "
+                f"{path}: SHA-256 is {found}, but that of the pinned {self.name} is {self.DIGEST}; "
                 f"install latent-zoo again to get it back"
             )
-        self._net = self.network().eval().requires_grad_(False)
-        self._net.load_state_dict(load(data))
-        # Four times as fast on a CPU; the values differ by rounding only.
-        self._net.to(memory_format=torch.channels_last)
+        network = self.build_network().eval().requires_grad_(False)
+        network.load_state_dict(load(data))
+        self._network = network
+
+    @abstractmethod
+    def build_network(self) -> nn.Module:
+        """Build the network whose weights the package has."""
 
     @property
     def digest(self) -> str:
@@ -166,8 +169,21 @@ class _ShippedClassifier(Classifier):
 
     def to(self, device: torch.device | str) -> Self:
         """Compute on this device from now on; returns itself."""
-        self._net.to(device)
+        self._network.to(device)
         return super().to(device)
+
+
+class _PackagedClassifier(PackagedExtractor, Classifier):
+    """A digit classifier whose weights are part of the package."""
+
+    network: type[LeNet | DigitClassifier]
+    labels = ("mnist", "digits")
+
+    def build_network(self) -> nn.Module:
+        """Build the classifier."""
+        # Channels-last is four times as fast on a CPU; the values differ by rounding only.
+        self._net = self.network().to(memory_format=torch.channels_last)
+        return self._net
 
     def extract(self, images: Tensor) -> Tensor:
         """Features (B, d), see `Extractor.extract`."""
@@ -179,7 +195,7 @@ class _ShippedClassifier(Classifier):
 
 
 @final
-class PinnedClassifier(_ShippedClassifier):
+class PinnedClassifier(_PackagedClassifier):
     """The extractor of gray images: a digit classifier with 192 features, see `zoo.evaluation.classifier.LeNet`.
 
     Trained on the training splits of MNIST and scikit-learn's digits by ``benchmarks/train_classifier.py``, and chosen
@@ -201,7 +217,7 @@ class PinnedClassifier(_ShippedClassifier):
 
 
 @final
-class ClassifierV1(_ShippedClassifier):
+class ClassifierV1(_PackagedClassifier):
     """Extractor of zoo 0.1, kept to repeat its scores. It is nearly blind to blur: ``docs/judge.md``."""
 
     WEIGHTS = Path(__file__).parent / "weights" / "classifier-v1.safetensors"

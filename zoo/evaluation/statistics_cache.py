@@ -77,7 +77,7 @@ def _sum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _read(path: Path, key: str, kinds: Mapping[str, Kind]) -> dict[str, Tensor] | None:
-    """What is cached; None where there is nothing or the file is not what was written."""
+    """Read cached tensors; None if there are none or the file has changed."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from zoo.metrics.distances import check_features
-from zoo.metrics.metric import MAX_SAMPLES, Metric, MetricSet, ReferenceData, concatenate, scalar
+from zoo.metrics.feature_comparison import FeatureComparison
+from zoo.metrics.metric import MAX_SAMPLES, MetricSet, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["FrechetStandardError", "frechet_standard_errors"]
@@ -68,7 +69,7 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
     return power
 
 
-class FrechetStandardError(Metric):
+class FrechetStandardError(FeatureComparison):
     """Standard error of the Fréchet distance to the test images, `frechet_standard_errors`.
 
     Args:
@@ -93,29 +94,12 @@ class FrechetStandardError(Metric):
             column=False,
         ),
     )
-    needs = ("features",)
     paper = "Efron & Stein, Ann. Statist. 1981"
     metric_set: ClassVar[MetricSet] = "quick"
     compared_separately = True
     protocol = f"infinitesimal jackknife, first order; at most {MAX_SAMPLES} images per side"
     min_samples = 2
     max_samples = MAX_SAMPLES
-    real: Tensor
-    features: list[Tensor]
-
-    def __init__(self, real: Tensor, **options: Any) -> None:
-        super().__init__(**options)
-        self.register_buffer("real", real, persistent=False)
-        self.add_state("features", [], dist_reduce_fx="cat")
-
-    @classmethod
-    def from_reference(cls, reference: ReferenceData) -> Self | None:
-        """Compare with the test images."""
-        return cls(reference.test_features)
-
-    def update(self, features: Tensor) -> None:
-        """Add features of generated images (B, d)."""
-        self.features.append(features)
 
     def compute(self) -> dict[str, Tensor]:
         """``standard error``, and its part by ``test images``."""

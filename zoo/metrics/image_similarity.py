@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from zoo.errors import UsageError, ZooError
-from zoo.metrics.metric import Metric, MetricSet, ReferenceData
+from zoo.errors import UsageError
+from zoo.metrics.metric import MetricSet, ReferenceData
+from zoo.metrics.running_mean import RunningMean
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["PSNR", "SSIM", "peak_signal_noise_ratio", "structural_similarity"]
@@ -96,32 +97,7 @@ def _check(images: Tensor, others: Tensor) -> None:
         )
 
 
-class _MeanOverImages(Metric):
-    """Mean over images of a similarity to their reconstructions."""
-
-    needs = ("images", "reconstructions")
-    metric_set: ClassVar[MetricSet] = "quick"
-    compared_separately = True
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        for name in ("total", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def _add(self, values: Tensor) -> None:
-        self.total += values.double().sum().to(self.device)
-        self.count += len(values)
-
-    def compute(self) -> Tensor:
-        """The mean, float64 ()."""
-        if not self.count:
-            raise ZooError(f"{self.scores[0].name}: no images were added; call update before compute")
-        return self.total / self.count
-
-
-class PSNR(_MeanOverImages):
+class PSNR(RunningMean):
     """Mean over images of `peak_signal_noise_ratio`.
 
     >>> images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
@@ -139,14 +115,17 @@ class PSNR(_MeanOverImages):
             unit="dB",
         ),
     )
+    needs = ("images", "reconstructions")
+    metric_set: ClassVar[MetricSet] = "quick"
+    compared_separately = True
     protocol = "mean over images of 10 log10(255²/MSE) in gray levels; MSE at least 1/12, the variance of rounding"
 
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
         """Add images and their reconstructions, both uint8 (B, C, H, W)."""
-        self._add(peak_signal_noise_ratio(images, reconstructions.to(images.device)))
+        self.add(peak_signal_noise_ratio(images, reconstructions.to(images.device)))
 
 
-class SSIM(_MeanOverImages):
+class SSIM(RunningMean):
     """Mean over images of `structural_similarity`.
 
     >>> images = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8)
@@ -163,6 +142,9 @@ class SSIM(_MeanOverImages):
             higher_is_better=True,
         ),
     )
+    needs = ("images", "reconstructions")
+    metric_set: ClassVar[MetricSet] = "quick"
+    compared_separately = True
     paper = "Wang et al., IEEE TIP 2004"
     protocol = (
         "Gaussian window of 11x11, σ 1.5, reflected at the borders; K1 0.01, K2 0.03, range 255; mean over all pixels, "
@@ -176,4 +158,4 @@ class SSIM(_MeanOverImages):
 
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
         """Add images and their reconstructions, both uint8 (B, C, H, W)."""
-        self._add(structural_similarity(images, reconstructions.to(images.device)))
+        self.add(structural_similarity(images, reconstructions.to(images.device)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.distances import check_features
-from zoo.metrics.metric import MAX_SAMPLES, Metric, ReferenceData, concatenate, scalar
+from zoo.metrics.feature_comparison import FeatureComparison
+from zoo.metrics.metric import MAX_SAMPLES, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["SEED", "SUBSETS", "SUBSET_SIZE", "KernelDistance", "kernel_distance"]
@@ -77,7 +78,7 @@ def _off_diagonal_sum(x: Tensor) -> float:
     return float(kernel.fill_diagonal_(0).sum())
 
 
-class KernelDistance(Metric):
+class KernelDistance(FeatureComparison):
     """Kernel distance of generated to test images.
 
     Args:
@@ -98,32 +99,18 @@ class KernelDistance(Metric):
         ScoreInfo("{KID}", "unbiased squared kernel distance of generated to test images", higher_is_better=False),
         ScoreInfo("{KID} std", "standard deviation of the kernel distance over its subsets", column=False),
     )
-    needs = ("features",)
     paper = "Bińkowski et al., arXiv:1801.01401"
     protocol = (
         f"MMD², unbiased, (x·y/d + 1)³; {SUBSETS} subsets of {SUBSET_SIZE} or the smaller side, RandomState({SEED})"
     )
     min_samples = 2
     max_samples = MAX_SAMPLES
-    real: Tensor
-    features: list[Tensor]
 
     def __init__(
         self, real: Tensor, *, subsets: int = SUBSETS, size: int = SUBSET_SIZE, seed: int = SEED, **options: Any
     ) -> None:
-        super().__init__(**options)
-        self.register_buffer("real", real, persistent=False)
+        super().__init__(real, **options)
         self.subsets, self.size, self.seed = subsets, size, seed
-        self.add_state("features", [], dist_reduce_fx="cat")
-
-    @classmethod
-    def from_reference(cls, reference: ReferenceData) -> Self | None:
-        """Compare with the test images."""
-        return cls(reference.test_features)
-
-    def update(self, features: Tensor) -> None:
-        """Add features of generated images (B, d)."""
-        self.features.append(features)
 
     def compute(self) -> dict[str, Tensor]:
         """``KID`` and ``std``, its standard deviation over the subsets."""

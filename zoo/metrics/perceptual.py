@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from zoo.errors import ZooError
-from zoo.metrics.metric import Metric, MetricSet, ReferenceData
+from zoo.metrics.metric import MetricSet, ReferenceData
+from zoo.metrics.running_mean import RunningMean
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["PerceptualDistance", "perceptual_distance"]
@@ -48,7 +48,7 @@ def _unit(x: Tensor) -> Tensor:
     return unit
 
 
-class PerceptualDistance(Metric):
+class PerceptualDistance(RunningMean):
     """Mean over images of `perceptual_distance`.
 
     Args:
@@ -82,14 +82,10 @@ class PerceptualDistance(Metric):
         "shorter side below 64 enlarged to 64 bicubic antialias=True; 1 channel replicated to 3"
     )
     plot_lower_bound = 0.0
-    total: Tensor
-    count: Tensor
 
     def __init__(self, network: Callable[[Tensor], Sequence[Tensor]], **options: Any) -> None:
         super().__init__(**options)
         self.network = network
-        for name in ("total", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     @classmethod
     def from_reference(cls, reference: ReferenceData) -> Self | None:
@@ -103,12 +99,4 @@ class PerceptualDistance(Metric):
         """Add images and their reconstructions, both uint8 (B, C, H, W)."""
         parts = zip(torch.split(images, 50), torch.split(reconstructions, 50), strict=True)
         for x, y in parts:
-            distances = perceptual_distance(self.network(x), self.network(y.to(x.device)))
-            self.total += distances.double().sum().to(self.device)
-            self.count += len(x)
-
-    def compute(self) -> Tensor:
-        """The mean, float64 ()."""
-        if not self.count:
-            raise ZooError("perceptual distance: no images were added; call update before compute")
-        return self.total / self.count
+            self.add(perceptual_distance(self.network(x), self.network(y.to(x.device))))

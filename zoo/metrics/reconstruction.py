@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from zoo.errors import ZooError
-from zoo.metrics.metric import Metric, MetricSet
+from zoo.metrics.metric import MetricSet
+from zoo.metrics.running_mean import RunningMean
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["ReconstructionError"]
 
 
-class ReconstructionError(Metric):
+class ReconstructionError(RunningMean):
     """Mean over images, channels and pixels of the squared error, with pixels in [0, 1].
 
     Both sides are uint8 images divided by 255, as an image file would hold them.
@@ -37,22 +36,8 @@ class ReconstructionError(Metric):
     needs = ("images", "reconstructions")
     metric_set: ClassVar[MetricSet] = "quick"
     plot_lower_bound = 0.0
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        for name in ("total", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
         """Add images and their reconstructions, both uint8 (B, C, H, W)."""
         error = (reconstructions.to(images.device).double() - images.double()) / 255
-        self.total += error.square().sum().to(self.device)
-        self.count += images.numel()
-
-    def compute(self) -> Tensor:
-        """The error, float64 ()."""
-        if not self.count:
-            raise ZooError("reconstruction MSE: no images were added; call update before compute")
-        return self.total / self.count
+        self.add(error.square())

@@ -88,14 +88,7 @@ def plan_run(
         UsageError: If a setting is not allowed.
         ZooError: If the data set must be loaded and is not there.
     """
-    run = resolve(
-        model,
-        given,
-        config=Path(config) if config else None,
-        preset=preset,
-        out=Path(out) if out else None,
-        resume=resume,
-    )
+    run = resolve(model, given, config=config, preset=preset, out=out, resume=resume)
     settings, objective = run.settings, run.objective
     shape, train_images, epochs = _describe_data(settings)
     if settings.epochs is None and settings.images is None:

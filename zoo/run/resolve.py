@@ -34,9 +34,9 @@ def resolve(
     model: str | None,
     given: Mapping[str, Any],
     *,
-    config: Path | None,
+    config: str | Path | None,
     preset: str | None,
-    out: Path | None,
+    out: str | Path | None,
     resume: bool,
 ) -> ResolvedRun:
     """Resolve the settings of a run, build its model, and find its folder.
@@ -55,6 +55,7 @@ def resolve(
     Raises:
         UsageError: If a setting is unknown, not allowed, or contradicts the stored ones.
     """
+    config, out = (Path(path) if path else None for path in (config, out))
     given = {k: _make_absolute(k, str(v) if isinstance(v, Path) else v) for k, v in given.items()}
     if preset is not None:
         given = {**_preset(model, preset, config, given), **given}

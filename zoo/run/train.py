@@ -91,14 +91,7 @@ def train(
             raise UsageError(f"{name}: '' is not allowed; must be a path")
     ranks = Ranks.from_environment()
     callback = _collect_callbacks(callbacks) if ranks.is_main else CallbackList()
-    run = resolve(
-        model,
-        given,
-        config=Path(config) if config else None,
-        preset=preset,
-        out=Path(out) if out else None,
-        resume=resume,
-    )
+    run = resolve(model, given, config=config, preset=preset, out=out, resume=resume)
     with Interrupts() as interrupts:
         try:
             return _run(run, ranks, callback, interrupts, resume)
