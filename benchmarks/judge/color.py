@@ -29,6 +29,7 @@ from torch import Tensor
 from zoo.data import DataOptions, bundled_sources, load_dataset
 from zoo.evaluation import EfficientNet
 from zoo.evaluation.efficientnet import load_network, prepare
+from zoo.evaluation.random_features import RandomFeatures
 from zoo.metrics.frechet import ReferenceMoments, frechet_distance
 from zoo.metrics.moments import Moments
 
@@ -112,6 +113,11 @@ def compute(folder: Path, sets_folder: Path | None, work: Path, record: dict[str
         real = ReferenceMoments.from_moments(moments(extract, test))
         row |= {s: distance(real, moments(extract, images)) for s, images in sets.items() if s not in row}
         yield
+    row = distances.setdefault("random-features", {})  # the second opinion, not a member of the panel
+    second = RandomFeatures()
+    real = ReferenceMoments.from_moments(moments(second, test))
+    row |= {s: distance(real, moments(second, images)) for s, images in sets.items() if s not in row}
+    yield
     extract = pooled_stages()
     start = time.process_time()
     file = work / "reference.safetensors"
@@ -173,7 +179,7 @@ def show(record: dict[str, Any]) -> None:
             f"{100 * row['clean'] / variance:.1f} %" if variance else "",
         ]
         print(f"| {name} |", " | ".join([*cells, ", ".join(falls) or "none"]), "|")
-    shown = ["efficientnet", "stages 5, 7", "stage 7", "panel classifier", "panel statistics"]
+    shown = ["efficientnet", "random-features", "stages 5, 7", "panel classifier", "panel statistics"]
     print(f"\n| images | {' | '.join(shown)} |\n|---|{'---|' * len(shown)}")
     for s in [*sorted(samples, key=table["efficientnet"].__getitem__), "clean", *damages]:
         print(f"| {s} |", " | ".join(f"{table[name][s]:.3g}" for name in shown), "|")
