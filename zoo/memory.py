@@ -13,7 +13,13 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["AllocationError", "AllocationLimit", "format_bytes", "total_memory"]
+__all__ = ["AllocationError", "AllocationLimit", "available_memory", "format_bytes", "total_memory"]
+
+_GROUP_FILES = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+"""Limit and use of a control group, versions 2 and 1."""
 
 
 def total_memory() -> int:
@@ -21,15 +27,28 @@ def total_memory() -> int:
     found = [sys.maxsize]
     with contextlib.suppress(AttributeError, ValueError, OSError):  # no such call on this system
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with contextlib.suppress(OSError, ValueError):  # no control group, or one without a limit
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    for limit, _ in _GROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):  # no control group, or one without a limit
+            found.append(int(limit.read_text()))
     with contextlib.suppress(ImportError):
         import resource
 
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if limit != resource.RLIM_INFINITY:
-            found.append(limit)
+        space, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if space != resource.RLIM_INFINITY:
+            found.append(space)
     return min(found)
+
+
+def available_memory() -> int:
+    """Memory that is free now, in bytes: that of the machine or of its control group; 4 GiB where it is unknown."""
+    free = 2**32
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(facts["MemAvailable"].split()[0]) * 1024
+    for limit, used in _GROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):
+            free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return max(0, free)
 
 
 def format_bytes(number: float) -> str:

@@ -9,6 +9,7 @@ import click
 from zoo.cli.console import echo
 from zoo.cli.parameters import FilePath
 from zoo.errors import UsageError, ZooError
+from zoo.terminal import count
 
 __all__ = ["leaderboard"]
 
@@ -65,7 +66,8 @@ def leaderboard(directories: tuple[Path, ...], form: str | None, out: Path | Non
         return
     _write(out, text.encode())
     others = f", {len(board.left_out):,} excluded" if board.left_out else ""
-    echo(f"wrote {out}: {board.results:,} results in {len(board.groups):,} tables{others}")
+    found = f"{count(board.results, 'result')} in {count(len(board.groups), 'table')}"
+    echo(f"wrote {out}: {found}{others}")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from pathlib import Path
 
 from zoo.errors import UsageError
+from zoo.memory import available_memory
 
 __all__ = ["half_of_available", "parse_bytes"]
 
-_GROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def half_of_available() -> int:
-    """Half of the memory that is available to this process, in bytes: that of the machine or of its control group.
-
-    Shared equally by the processes that ``torchrun`` starts on this machine. Where it is unknown, 2 GiB.
-    """
-    free = 2**32
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(facts["MemAvailable"].split()[0]) * 1024
-    for limit, used in _GROUP_FILES:
-        with contextlib.suppress(OSError, ValueError):  # no such control group, or no limit
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return max(0, free) // 2 // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    """Half of the available memory, in bytes, divided by the number of processes of ``torchrun`` on this machine."""
+    return available_memory() // 2 // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def parse_bytes(text: str, name: str) -> int:
