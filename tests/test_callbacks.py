@@ -72,7 +72,7 @@ def test_a_callback_follows_the_run(tmp_path: Path) -> None:
     assert logged[-1][2] == 1.0
     assert recorder.of("progressed")[-1] == (1280, 1.0)
     ((paths,),) = recorder.of("images")
-    assert {path.name for path in paths} == {path.name for path in out.glob("*.png")}
+    assert {path.name for path in paths} == {path.name for pattern in ("*.png", "*.gif") for path in out.glob(pattern)}
     ((result, folder),) = recorder.of("finished")
     stored = json.loads((out / "result.json").read_text())
     del stored["content_sha256"]

@@ -185,7 +185,9 @@ def outside(tmp_path: Path) -> Path:
         *((name, "file") for name in (".lock", "metrics.jsonl", "samples.png", "curves.png", "config.toml")),
         (".progress.json", "file"),
         ("log.txt", "file"),
+        ("samples.gif", "file"),
         ("checkpoint", "checkpoint"),
+        ("snapshots", "checkpoint"),
     ],
 )
 def test_no_write_follows_a_link_in_a_run_folder(cli, run, outside, name, target):

@@ -67,7 +67,7 @@ class Callback:
         """
 
     def images(self, paths: Sequence[Path]) -> None:
-        """The images of the trained model were written to the run folder, as PNG files."""
+        """The images of the trained model were written to the run folder, as PNG and GIF files."""
 
     def note(self, text: str) -> None:
         """A message for the user, such as a feature that is not available; may come before :meth:`started`."""

@@ -81,7 +81,7 @@ def _attempt(job: Job, folder: Path) -> End:
         if job.from_scratch:
             _delete_training_state(folder)
         with _report_progress(folder) as report:
-            train(out=folder, resume=True, callbacks=[report], **dict(job.settings))
+            train(out=folder, resume=True, callbacks=[report], **{"snapshots": 0, **job.settings})
         (folder / FAILED).unlink(missing_ok=True)
         _log("done")
         return End("done")

@@ -190,6 +190,7 @@ def _written(folder: Path) -> list[str]:
     names = [
         "result.json",
         "samples.png",
+        "samples.gif",
         "reconstructions.png",
         "interpolations.png",
         "neighbors.png",

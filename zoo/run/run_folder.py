@@ -34,6 +34,7 @@ OTHER_FILES = (".lock", ".bench.lock", ".progress.json", ".progress.tmp", "log.t
 PICTURES = ("samples", "reconstructions", "interpolations", "neighbors", "class_samples", "curves")
 """Images that a run writes, as PNG."""
 
+_SUBFOLDERS = ("checkpoint", "snapshots")
 _MAX_LOG_BYTES = 64 << 20
 
 
@@ -49,6 +50,7 @@ class RunFolder:
         self.config, self.result = self.path / "config.toml", self.path / "result.json"
         self.metrics, self.model = self.path / "metrics.jsonl", self.path / "model.safetensors"
         self.checkpoint = self.path / "checkpoint" / "state.safetensors"
+        self.snapshots = self.path / "snapshots"
         self._lock: FileLock | None = None
         self._made = False
 
@@ -94,8 +96,9 @@ class RunFolder:
             raise UsageError(f"out: cannot write to {self.path}: {error.strerror or error}") from None
         try:
             resumable = self._prepare(settings, resume)
-            for leftover in [*self.path.glob(".*.tmp"), *self.path.glob("checkpoint/.*.tmp")]:
-                leftover.unlink()  # from a process killed during a write
+            for folder in (self.path, *(self.path / name for name in _SUBFOLDERS)):
+                for leftover in folder.glob(".*.tmp"):
+                    leftover.unlink()  # from a process killed during a write
             return resumable
         except BaseException:
             if self._made:
@@ -105,13 +108,14 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         # A run folder may come from another person: its links must not redirect writes.
-        files = (*OTHER_FILES, "config.toml", "result.json", "metrics.jsonl", "model.safetensors", "checkpoint")
-        for file in (*(self.path / name for name in (*files, *(f"{p}.png" for p in PICTURES))), self.checkpoint):
+        files = [*OTHER_FILES, "config.toml", "result.json", "metrics.jsonl", "model.safetensors", "samples.gif"]
+        files += [*(f"{name}.png" for name in PICTURES), *_SUBFOLDERS]
+        for file in (*(self.path / name for name in files), self.checkpoint):
             if file.is_symlink():
                 raise UsageError(
                     f"out: {file} is a symbolic link; replace it by the file itself, or choose another --out"
                 )
-            if file.name != "checkpoint":
+            if file.name not in _SUBFOLDERS:
                 refuse_special(file)
 
     def refuse_if_taken(self) -> None:
@@ -153,8 +157,11 @@ class RunFolder:
             return
         for file in (self.metrics, self.config):
             file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # no folder, or not empty
-            self.checkpoint.parent.rmdir()
+        for file in self.snapshots.glob("step-*.png"):
+            file.unlink(missing_ok=True)
+        for folder in (self.checkpoint.parent, self.snapshots):
+            with contextlib.suppress(OSError):  # no folder, or not empty
+                folder.rmdir()
         if self._made:
             with contextlib.suppress(OSError):
                 (self.path / ".lock").unlink(missing_ok=True)

@@ -101,6 +101,9 @@ class RunSettings(ImageOptions, SourceOptions):
         between(2, 1_000_000),
     )
     checkpoint_seconds: float = option(30.0, "Seconds between checkpoints.", at_least(0))
+    snapshots: int = option(
+        14, "Moments of training whose samples are kept, more of them early; 0 keeps none.", between(0, 100)
+    )
 
     model: str = ""
     options: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
@@ -180,7 +183,7 @@ def _fractions(text: str | None) -> tuple[float, ...]:
         ) from None
 
 
-RESULT_NEUTRAL_SETTINGS = ("checkpoint_seconds", "data_dir", "data_memory")
+RESULT_NEUTRAL_SETTINGS = ("checkpoint_seconds", "data_dir", "data_memory", "snapshots")
 """Settings that do not affect the result."""
 
 

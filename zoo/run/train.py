@@ -25,6 +25,7 @@ from zoo.run.length import count_steps
 from zoo.run.resolve import ResolvedRun, resolve
 from zoo.run.result import build_result
 from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings, public_settings
+from zoo.run.snapshots import Snapshots, draw_animation
 from zoo.run.trained import TrainedModel, load, make_networks, wrap_trained
 from zoo.run.training_loop import fit
 
@@ -148,6 +149,7 @@ def _run(run: ResolvedRun, ranks: Ranks, callback: CallbackList, interrupts: Int
             engine,
             callback,
             steps,
+            Snapshots(folder, trained, engine, steps, settings.snapshots),
             identity=describe_run(settings, data) if ranks.is_main else {},
             resumable=resumable,
             interrupts=interrupts,
@@ -167,7 +169,8 @@ def _run(run: ResolvedRun, ranks: Ranks, callback: CallbackList, interrupts: Int
             "settings": {k: v for k, v in public_settings(settings).items() if k not in RESULT_NEUTRAL_SETTINGS},
         }
         folder.save_model(networks.state_dict(), facts)
-        callback.images([*draw_curves(folder), *draw_images(folder, trained, data, scorer.extractor)])
+        drawn = [*draw_curves(folder), *draw_animation(folder)]
+        callback.images([*drawn, *draw_images(folder, trained, data, scorer.extractor)])
         result = build_result(settings, folder, objective, engine, data.name, scorer.score(trained), cost)
         folder.save_result(result)
         callback.finished(result, folder.path)

@@ -15,6 +15,7 @@ from zoo.interrupts import Interrupts
 from zoo.run import scoring
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RunSettings
+from zoo.run.snapshots import Snapshots
 from zoo.terminal import count
 
 __all__ = ["fit"]
@@ -29,6 +30,7 @@ def fit(
     engine: Engine,
     callback: Callback,
     steps: int,
+    snapshots: Snapshots,
     *,
     identity: Mapping[str, Any],
     resumable: bool,
@@ -42,6 +44,7 @@ def fit(
         engine: The engine, before its first step.
         callback: Called with the progress.
         steps: Number of steps of the whole run.
+        snapshots: Takes samples at its steps.
         identity: Facts by which a checkpoint names its run.
         resumable: Whether the folder has a checkpoint to start from.
         interrupts: Signals, which stop the run after the current step.
@@ -89,9 +92,12 @@ def fit(
 
     with interrupts.deferred():
         stop, noted = False, False
+        if not engine.step_count:
+            snapshots.take()
         while engine.step_count < steps and not stop:
             engine.step()
             step = engine.step_count
+            snapshots.take()  # before the checkpoint of this step: no run resumes after a snapshot that it lacks
             if engine.fallbacks and not noted:
                 noted = True
                 for what, why in engine.fallbacks.items():
