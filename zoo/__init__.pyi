@@ -47,7 +47,7 @@ from .optimizers import (
 )
 from .options import above, at_least, below, between, frozen, option
 from .preset import Preset
-from .run import TrainedAutoencoder, TrainedModel, load, train
+from .run import ExportReport, TrainedAutoencoder, TrainedModel, export, load, train
 
 __all__ = [
     "MLP",
@@ -74,6 +74,7 @@ __all__ = [
     "DeconvTrunk",
     "Encoder",
     "ExponentialLR",
+    "ExportReport",
     "Extractor",
     "Family",
     "GaussianLikelihood",
@@ -112,6 +113,7 @@ __all__ = [
     "critic",
     "decoder",
     "encoder",
+    "export",
     "fake_loss",
     "from_uint8",
     "frozen",

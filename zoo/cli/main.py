@@ -18,6 +18,7 @@ import click
 from zoo.cli import evaluate, generate, info
 from zoo.cli.bench import bench
 from zoo.cli.console import echo
+from zoo.cli.export import export
 from zoo.cli.group import ZooGroup
 from zoo.cli.leaderboard import leaderboard
 from zoo.cli.new import new
@@ -52,6 +53,7 @@ for command in (
     generate.interpolate,
     generate.traverse,
     generate.encode,
+    export,
     evaluate.evaluate,
     evaluate.compare,
     bench,
