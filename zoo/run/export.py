@@ -105,8 +105,11 @@ def export(
     except OSError as failure:
         raise ZooError(f"path: cannot write to {path.parent}: {failure.strerror or failure}") from None
     write_atomically(path, content)
-    shapes = [{name: tuple(value.shape[1:]) for name, value in table.items()} for table in (inputs, outputs)]
-    return ExportReport(path, *shapes, error, tolerance)
+    return ExportReport(path, _shapes(inputs), _shapes(outputs), error, tolerance)
+
+
+def _shapes(values: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape[1:]) for name, value in values.items()}
 
 
 def check_available(format: str) -> None:
