@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["Interrupted", "UnsupportedError", "UsageError", "ZooError", "unknown_name"]
+__all__ = ["DivergedError", "Interrupted", "UnsupportedError", "UsageError", "ZooError", "unknown_name"]
 
 
 class ZooError(Exception):
@@ -28,6 +28,20 @@ class UnsupportedError(UsageError):
 
     :func:`zoo.encoder`, :func:`zoo.decoder` and :func:`zoo.critic` add the name of the family and the image shape.
     """
+
+
+class DivergedError(ZooError):
+    """A term or a weight of a run is not finite.
+
+    Args:
+        subject: The term or the weight, such as ``term 'nll'``.
+        evidence: Its value, such as ``nan by step 20``.
+        step: Number of steps so far.
+    """
+
+    def __init__(self, subject: str, evidence: str, step: int) -> None:
+        super().__init__(f"diverged: {subject} is {evidence}; a lower --lr or another --norm is the usual remedy")
+        self.subject, self.evidence, self.step = subject, evidence, step
 
 
 class Interrupted(KeyboardInterrupt):

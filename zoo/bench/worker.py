@@ -130,7 +130,7 @@ def _is_disk_error(error: BaseException | None) -> bool:
 def _delete_training_state(folder: Path) -> None:
     # A diverged run would diverge again if resumed from its checkpoint; on a CPU, runs are deterministic.
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    for name in ("config.toml", "metrics.jsonl", "model.safetensors"):
+    for name in ("config.toml", "metrics.jsonl", "health.json", "model.safetensors"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -72,6 +72,8 @@ class PlainProgress(Callback):
 
     def finished(self, result: Mapping[str, Any], folder: Path) -> None:
         self.console.print(score_table(result))
+        for finding in result["health"]["findings"]:
+            self._print(f"health: {printable(finding['message'])}")
         self._print(f"wrote {', '.join(_written(folder))}\nin    {printable(str(folder))}")
 
     def _pace(self, images: int) -> tuple[float, str]:
@@ -198,5 +200,6 @@ def _written(folder: Path) -> list[str]:
         "curves.png",
         "model.safetensors",
         "metrics.jsonl",
+        "health.json",
     ]
     return [name for name in names if (folder / name).is_file()]

@@ -14,7 +14,7 @@ from zoo.engine.compiled import CompiledGradients
 from zoo.engine.cuda_graph import CudaRecorder, GraphedStep
 from zoo.engine.ema import WeightEMA
 from zoo.engine.turn_step import TurnStep
-from zoo.errors import ZooError
+from zoo.errors import DivergedError, ZooError
 from zoo.game import Turn
 from zoo.interfaces import Networks, Objective
 from zoo.optimizers import Optimization
@@ -150,7 +150,7 @@ class Engine:
         """Mean of each term since the last call, by name (``turn/term`` if there are several turns). Syncs.
 
         Raises:
-            ZooError: if a term is not finite.
+            DivergedError: if a term is not finite.
         """
         means = self._term_means()
         for turn_step in self.turn_steps:
@@ -163,7 +163,7 @@ class Engine:
         """Check that all terms since the last :meth:`read_terms` are finite. Syncs.
 
         Raises:
-            ZooError: if a term is not finite.
+            DivergedError: if a term is not finite.
         """
         self._term_means()
 
@@ -177,10 +177,7 @@ class Engine:
             means |= dict(zip(names, values, strict=False))
         for name, value in means.items():
             if not math.isfinite(value):
-                raise ZooError(
-                    f"diverged: term {name!r} is {value} by step {self.step_count}; "
-                    "a lower --lr or another --norm is the usual remedy"
-                )
+                raise DivergedError(f"term {name!r}", f"{value} by step {self.step_count}", self.step_count)
         return means
 
     def _prefix(self, turn_step: TurnStep) -> str:

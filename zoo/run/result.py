@@ -103,6 +103,7 @@ def build_result(
     dataset: str,
     scores: Mapping[str, Any],
     cost: Mapping[str, Any],
+    health: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Build the content of ``result.json``; the trained networks must be in ``folder``."""
     device = engine.stream.device
@@ -126,6 +127,7 @@ def build_result(
             "device": f"{device.type} ({name})",
             "threads": torch.get_num_threads(),
         },
+        "health": dict(health),
         "plugin": describe_plugin(settings.model),
         "protocol_file": parse_protocol(settings.protocol),
         "settings": public_settings(settings),

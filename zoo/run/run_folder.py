@@ -15,7 +15,8 @@ from zoo.compatibility import convert_metrics_line, convert_options, convert_res
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.extractors import sha256_of
 from zoo.files import append, is_temporary, refuse_special, write_atomically
-from zoo.reading import parse_json, read_bytes, read_toml
+from zoo.health import Measurements
+from zoo.reading import parse_json, read_bytes, read_json, read_toml
 from zoo.result_file import read_result_file, seal
 from zoo.run.settings import RunSettings, differences, public_settings
 from zoo.run.stored import (
@@ -25,6 +26,7 @@ from zoo.run.stored import (
     read_tensors,
     serialize,
 )
+from zoo.terminal import printable
 
 __all__ = ["OTHER_FILES", "RunFolder"]
 
@@ -49,6 +51,7 @@ class RunFolder:
         self.path = Path(path)
         self.config, self.result = self.path / "config.toml", self.path / "result.json"
         self.metrics, self.model = self.path / "metrics.jsonl", self.path / "model.safetensors"
+        self.health = self.path / "health.json"
         self.checkpoint = self.path / "checkpoint" / "state.safetensors"
         self.snapshots = self.path / "snapshots"
         self._lock: FileLock | None = None
@@ -108,8 +111,8 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         # A run folder may come from another person: its links must not redirect writes.
-        files = [*OTHER_FILES, "config.toml", "result.json", "metrics.jsonl", "model.safetensors", "samples.gif"]
-        files += [*(f"{name}.png" for name in PICTURES), *_SUBFOLDERS]
+        files = [*OTHER_FILES, "config.toml", "result.json", "metrics.jsonl", "health.json", "model.safetensors"]
+        files += ["samples.gif", *(f"{name}.png" for name in PICTURES), *_SUBFOLDERS]
         for file in (*(self.path / name for name in files), self.checkpoint):
             if file.is_symlink():
                 raise UsageError(
@@ -155,7 +158,7 @@ class RunFolder:
         """Remove what :meth:`open` created if the run has written nothing, so that a new run can use the folder."""
         if self.checkpoint.is_file() or self.model.is_file() or self.logged():
             return
-        for file in (self.metrics, self.config):
+        for file in (self.metrics, self.health, self.config):
             file.unlink(missing_ok=True)
         for file in self.snapshots.glob("step-*.png"):
             file.unlink(missing_ok=True)
@@ -271,6 +274,26 @@ class RunFolder:
             if changed:
                 raise ZooError(f"{self.result} is of another run than config.toml: {'; '.join(changed)}")
         return found
+
+    def save_health(self, table: Mapping[str, Any]) -> None:
+        """Write ``health.json``."""
+        write_atomically(self.health, (json.dumps(table, indent=2, allow_nan=False) + "\n").encode())
+
+    def load_health(self) -> list[Measurements]:
+        """Read the measurements in ``health.json``; empty if there is none.
+
+        Raises:
+            ZooError: If the file is damaged.
+        """
+        try:
+            table = read_json(self.health)
+            if not isinstance(table, dict) or not isinstance(table.get("probes"), list):
+                raise ValueError("it has no list of probes")
+            return [Measurements.from_dict(entry) for entry in table["probes"]]
+        except FileNotFoundError:
+            return []
+        except ValueError as error:
+            raise ZooError(f"{self.health} cannot be read: {printable(str(error))}") from None
 
     def append_metrics(self, line: str) -> None:
         """Append a line to ``metrics.jsonl``."""

@@ -16,6 +16,7 @@ from zoo.data.dataset_names import public_name, stem
 from zoo.data.image_format import ImageFormat, parse_size
 from zoo.data.memory_limit import parse_bytes
 from zoo.errors import UsageError, unknown_name
+from zoo.health import parse_stop_on
 from zoo.optimizers import Optimization, make_schedule
 from zoo.options import above, at_least, below, between, frozen, option
 from zoo.reading import read_toml
@@ -100,6 +101,11 @@ class RunSettings(ImageOptions, SourceOptions):
         "Generated images to score; default: 10,000, or the number of training images if fewer.",
         between(2, 1_000_000),
     )
+    stop_on: str | None = option(
+        None,
+        "Findings about the health of the run that end it: any, collapse, nan, mode-collapse, posterior-collapse, "
+        "critic-saturation, exploding-gradients, dead-units, separated by commas, or none.",
+    )
     checkpoint_seconds: float = option(30.0, "Seconds between checkpoints.", at_least(0))
     snapshots: int = option(
         14, "Moments of training whose samples are kept, more of them early; 0 keeps none.", between(0, 100)
@@ -119,6 +125,7 @@ class RunSettings(ImageOptions, SourceOptions):
             raise UsageError("lr_milestones: has no effect without lr_schedule multistep")
         self.optimization()  # checks the milestones
         parse_kernels(self.kernels)
+        parse_stop_on(self.stop_on)
         if self.data_memory is not None:
             parse_bytes(self.data_memory, "data_memory")
 
@@ -183,7 +190,7 @@ def _fractions(text: str | None) -> tuple[float, ...]:
         ) from None
 
 
-RESULT_NEUTRAL_SETTINGS = ("checkpoint_seconds", "data_dir", "data_memory", "snapshots")
+RESULT_NEUTRAL_SETTINGS = ("checkpoint_seconds", "data_dir", "data_memory", "snapshots", "stop_on")
 """Settings that do not affect the result."""
 
 

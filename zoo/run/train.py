@@ -84,7 +84,7 @@ def train(
 
     Raises:
         UsageError: If a setting is not allowed.
-        ZooError: If the run fails: data are not available, a loss diverges, the disk is full.
+        ZooError: If the run fails: data are not available, a loss diverges, a finding of ``stop_on``, the disk is full.
         Interrupted: If SIGINT, SIGTERM or SIGHUP stops the run; its checkpoint is saved.
     """
     for name, path in (("config", config), ("out", out)):
@@ -143,7 +143,7 @@ def _run(run: ResolvedRun, ranks: Ranks, callback: CallbackList, interrupts: Int
             callback.note(f"{folder.path} is finished already; nothing to do")
             return finished
         networks.train()
-        cost = fit(
+        cost, health = fit(
             settings,
             folder,
             engine,
@@ -171,7 +171,7 @@ def _run(run: ResolvedRun, ranks: Ranks, callback: CallbackList, interrupts: Int
         folder.save_model(networks.state_dict(), facts)
         drawn = [*draw_curves(folder), *draw_animation(folder)]
         callback.images([*drawn, *draw_images(folder, trained, data, scorer.extractor)])
-        result = build_result(settings, folder, objective, engine, data.name, scorer.score(trained), cost)
+        result = build_result(settings, folder, objective, engine, data.name, scorer.score(trained), cost, health)
         folder.save_result(result)
         callback.finished(result, folder.path)
         return trained

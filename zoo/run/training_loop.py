@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from zoo.callbacks import Callback
 from zoo.engine import Engine
-from zoo.errors import ZooError
+from zoo.errors import DivergedError, ZooError
+from zoo.health import parse_stop_on
 from zoo.interrupts import Interrupts
 from zoo.run import scoring
 from zoo.run.run_folder import RunFolder
+from zoo.run.run_health import RunHealth
 from zoo.run.settings import RunSettings
 from zoo.run.snapshots import Snapshots
 from zoo.terminal import count
@@ -35,7 +39,7 @@ def fit(
     identity: Mapping[str, Any],
     resumable: bool,
     interrupts: Interrupts,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train for ``steps`` steps, from the checkpoint if ``resumable``; write metrics and checkpoints.
 
     Args:
@@ -50,10 +54,11 @@ def fit(
         interrupts: Signals, which stop the run after the current step.
 
     Returns:
-        The cost: seconds, images, images per second, and the mode of the steps.
+        The cost: seconds, images, images per second, and the mode of the steps; and the health, in the main process.
 
     Raises:
-        ZooError: If a term or a weight is no longer finite, the checkpoint does not fit, or the disk is full.
+        DivergedError: If a term or a weight is no longer finite.
+        ZooError: If a finding of ``stop_on`` ends the run, the checkpoint does not fit, or the disk is full.
         Interrupted: After the step in which a signal arrived, with a checkpoint of it.
     """
     every = max(1, steps // LOGGED_LINES)
@@ -73,6 +78,9 @@ def fit(
         malformed = folder.trim_metrics(engine.step_count)
         if malformed:
             callback.note(f"{folder.metrics}: {count(malformed, 'malformed line')} removed; the curves lack them")
+    health: RunHealth | None = None
+    if ranks.is_main:
+        health = RunHealth(folder, engine, callback, steps, every, parse_stop_on(settings.stop_on))
     begin_images, before = engine.images_seen, seconds
     callback.started(settings.to_table(), folder.path, steps * engine.images_per_step, begin_images)
     begin = saved = time.perf_counter()
@@ -82,16 +90,13 @@ def fit(
         state = engine.state()
         for name, value in state.items():
             if name.startswith("net/") and value.is_floating_point() and not value.isfinite().all():
-                raise ZooError(
-                    f"diverged: {name[4:]} is not finite after step {engine.step_count}; "
-                    "a lower --lr or another --norm is the usual remedy"
-                )
+                raise DivergedError(name[4:], f"not finite after step {engine.step_count}", engine.step_count)
         elapsed = before + time.perf_counter() - begin
         if ranks.is_main:
             folder.save_checkpoint(state, {"seconds": elapsed, "steps": steps, **identity})
 
-    with interrupts.deferred():
-        stop, noted = False, False
+    with interrupts.deferred(), _recording_divergence(health):
+        stop, noted = ranks.broadcast(health is not None and health.stop is not None, device), False
         if not engine.step_count:
             snapshots.take()
         while engine.step_count < steps and not stop:
@@ -108,13 +113,16 @@ def fit(
                 norms = {k.removeprefix("grad/"): v for k, v in engine.gradient_norms().items()}
                 terms = engine.read_terms()
                 seconds = before + time.perf_counter() - begin
-                if ranks.is_main:
+                if health is not None:
                     folder.append_metrics(scoring.metrics_line(step, engine.images_seen, seconds, terms, norms))
+                    health.logged(step, norms, quiet=interrupts.received is not None)
                 if interrupts.received is None:  # after SIGHUP the terminal is gone: output would fail before the save
                     callback.step_logged(step, engine.images_seen, epoch, terms, norms)
             if (step % 8 == 0 or logged) and interrupts.received is None:
                 callback.progressed(engine.images_seen, epoch)
-            stop, due = interrupts.received is not None, time.perf_counter() - saved >= settings.checkpoint_seconds
+            unwell = health is not None and health.stop is not None
+            stop = unwell or interrupts.received is not None
+            due = time.perf_counter() - saved >= settings.checkpoint_seconds
             if ranks.size > 1:
                 # All processes stop and save at the same step, decided by the first.
                 stop, due = (logged and ranks.broadcast(flag, device) for flag in (stop, due))
@@ -126,9 +134,25 @@ def fit(
         seconds = before + time.perf_counter() - begin
         if steps:
             save()
-    return {
+    if health is not None and (finding := health.stop) is not None:
+        continued = shlex.join(["zoo", "run", "--resume", "--out", str(folder.path), "--stop-on", "none"])
+        raise ZooError(f"stopped: {finding}; {continued} continues the run")
+    if engine.step_count < steps:
+        raise ZooError("stopped by the first process")
+    cost = {
         "seconds": round(seconds, 3),
         "images_seen": engine.images_seen,
         "images_per_second": round(engine.images_seen / seconds, 1) if seconds > 0 else None,
         "steps": {"mode": engine.mode, "quick_layers": engine.accelerated_layers, **engine.fallbacks},
     }
+    return cost, health.summary() if health is not None else {}
+
+
+@contextlib.contextmanager
+def _recording_divergence(health: RunHealth | None) -> Iterator[None]:
+    try:
+        yield
+    except DivergedError as error:
+        if health is not None:
+            health.diverged(error)
+        raise
