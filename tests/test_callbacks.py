@@ -21,7 +21,7 @@ from zoo.registry import Plugin, Registry
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
-EVENTS = ("decoded", "started", "progressed", "step_logged", "images", "note", "finished")
+EVENTS = ("decoded", "started", "progressed", "step_logged", "images", "note", "finished", "stopped")
 
 
 class Recorder(zoo.Callback):
@@ -132,6 +132,15 @@ def test_a_list_of_callbacks_forwards_every_call() -> None:
         == second.calls
         == [(name, tuple(range(zoo.Callback.__dict__[name].__code__.co_argcount - 1))) for name in methods]
     )
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_run_that_fails_says_so_once(tmp_path: Path) -> None:
+    seen = Recorder()
+    with pytest.raises(zoo.ZooError, match="diverged") as failed:
+        zoo.train("doomed", out=tmp_path / "run", epochs=1, callbacks=[seen])
+    assert seen.of("stopped") == [(failed.value,)]
+    assert not seen.of("finished")
 
 
 TRACKER = """

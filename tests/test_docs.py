@@ -99,7 +99,7 @@ def test_every_command_that_readme_uses_exists_with_its_flags():
 
 def test_every_hook_is_in_contributing():
     found = {n for n in vars(hooks) if n.startswith("zoo_")}
-    assert len(found) == 7
+    assert len(found) == 8
     for name in found:
         assert name in CONTRIBUTING, name
 

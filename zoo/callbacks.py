@@ -80,6 +80,13 @@ class Callback:
             folder: The run folder.
         """
 
+    def stopped(self, error: BaseException) -> None:
+        """The run ends without a result.
+
+        Args:
+            error: The reason; a ``KeyboardInterrupt`` if a signal stopped the run.
+        """
+
 
 class CallbackList(Callback):
     """Several callbacks as one; calls them in order."""
@@ -121,3 +128,7 @@ class CallbackList(Callback):
     def finished(self, result: Mapping[str, Any], folder: Path) -> None:
         for callback in self.callbacks:
             callback.finished(result, folder)
+
+    def stopped(self, error: BaseException) -> None:
+        for callback in self.callbacks:
+            callback.stopped(error)

@@ -61,5 +61,14 @@ def zoo_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]
 
 
 @hookspec
+def zoo_trackers() -> Mapping[str, type[Callback]]:  # type: ignore[empty-body]
+    """Trackers for ``--tracker NAME``, by name: callbacks, instantiated without arguments for each run that names them.
+
+    A tracker's constructor raises :class:`zoo.UsageError` if its library is not installed. It writes its files to the
+    folder ``trackers`` of the run folder. Import large libraries inside its methods.
+    """
+
+
+@hookspec
 def zoo_callbacks() -> Iterable[Callback]:  # type: ignore[empty-body]
     """Callbacks of training runs. Called once per run: return new objects each time."""

@@ -37,6 +37,7 @@ __all__ = [
     "option_values",
     "registered",
     "set_registered_names",
+    "split_names",
 ]
 
 _KEY = "zoo.option"
@@ -51,11 +52,13 @@ class Check:
         allows: Description of the allowed values, such as ``at least 1``.
         test: Whether a value is allowed.
         names: For checks of registered names: their kind, such as ``family``, and a function that returns them.
+        several: Whether a value is a list, separated by commas, of which every part must pass.
     """
 
     allows: str
     test: Callable[[Any], bool]
     names: tuple[str, Callable[[], Iterable[str]]] | None = None
+    several: bool = False
 
 
 _registered_names: dict[str, Callable[[], Iterable[str]]] = {}
@@ -66,7 +69,7 @@ def set_registered_names(kind: str, names: Callable[[], Iterable[str]]) -> None:
     _registered_names[kind] = names
 
 
-def registered(kind: str, kinds: str) -> Check:
+def registered(kind: str, kinds: str, *, several: bool = False) -> Check:
     """Allow the registered names of a kind, looked up when a value is checked.
 
     Every name is allowed until the registry is loaded; building the networks then reports an unknown one.
@@ -74,6 +77,7 @@ def registered(kind: str, kinds: str) -> Check:
     Args:
         kind: Kind of the names, such as ``family``.
         kinds: Its plural, as in ``zoo list families``.
+        several: Allow several names, separated by commas.
     """
 
     def names() -> Iterable[str]:
@@ -82,7 +86,7 @@ def registered(kind: str, kinds: str) -> Check:
     def known(value: Any) -> bool:
         return kind not in _registered_names or value in names()
 
-    return Check(f"a name from `zoo list {kinds}`", known, (kind, names))
+    return Check(f"a name from `zoo list {kinds}`", known, (kind, names), several)
 
 
 def at_least(low: float) -> Check:
@@ -141,6 +145,11 @@ class OptionInfo:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def several(self) -> bool:
+        """Whether the value is a list separated by commas; its flag can be repeated."""
+        return any(check.several for check in self.checks)
+
+    @property
     def allows(self) -> str:
         """Description of the allowed values; empty if all values of the type are allowed."""
         if self.choices:
@@ -166,12 +175,22 @@ class OptionInfo:
         if self.choices and value not in self.choices:
             raise UsageError(f"{self.name}: {value!r} is not allowed; must be {self.allows}")
         for check in self.checks:
-            if not check.test(value):
-                if check.names:
-                    kind, names = check.names
-                    raise unknown_name(kind, str(value), names())
-                raise UsageError(f"{self.name}: {value!r} is not allowed; must be {check.allows}")
+            for part in split_names(str(value)) if check.several else (value,):
+                if not check.test(part):
+                    if check.names:
+                        kind, names = check.names
+                        raise unknown_name(kind, str(part), names())
+                    raise UsageError(f"{self.name}: {part!r} is not allowed; must be {check.allows}")
         return value
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """Names separated by commas, each once.
+
+    >>> split_names("mlflow, wandb,mlflow"), split_names(None)
+    (('mlflow', 'wandb'), ())
+    """
+    return tuple(dict.fromkeys(part.strip() for part in text.split(","))) if text else ()
 
 
 def option(default: Any, help: str, *checks: Check) -> Any:

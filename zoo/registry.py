@@ -1,4 +1,4 @@
-"""Registry of the models, data sets, extractors, families and metrics of all installed plugins."""
+"""Registry of the models, data sets, extractors, families, trackers and metrics of all installed plugins."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class PluginLoader(abc.ABC):
 
 
 class Registry(PluginLoader):
-    """Models, data sets, extractors, families and metrics of all installed plugins, by name.
+    """Models, data sets, extractors, families, trackers and metrics of all installed plugins, by name.
 
     Args:
         entry_points: Entry points to load; those of group ``zoo`` by default.
@@ -147,6 +147,7 @@ class Registry(PluginLoader):
         self.datasets: dict[str, Registered[DataSource]] = {}
         self.extractors: dict[str, Registered[type[Extractor]]] = {}
         self.families: dict[str, Registered[type[Family]]] = {}
+        self.trackers: dict[str, Registered[type[Callback]]] = {}
         self._modules: list[tuple[object, Plugin]] = []
         # Not an entry point: a checkout whose metadata are older than its code still has its core.
         self.add(importlib.import_module("zoo.builtin"), Plugin("core", "latent-zoo", _version("latent-zoo")))
@@ -165,6 +166,8 @@ class Registry(PluginLoader):
             self._put(self.extractors, "extractor", name, extractor, plugin, _check_extractor)
         for name, family in self._call_hook(module, plugin, "zoo_families", _pairs):
             self._put(self.families, "family", name, family, plugin, _check_family)
+        for name, tracker in self._call_hook(module, plugin, "zoo_trackers", _pairs):
+            self._put(self.trackers, "tracker", name, tracker, plugin, _check_tracker)
 
     @functools.cached_property
     def metrics(self) -> dict[str, Registered[type[Metric]]]:
@@ -217,6 +220,14 @@ class Registry(PluginLoader):
         """
         return self._get("family", self.families, name)
 
+    def make_trackers(self, names: Iterable[str]) -> list[Callback]:
+        """Create the trackers of a run.
+
+        Raises:
+            UsageError: If a name is unknown, or the library of a tracker is not installed.
+        """
+        return [self._get("tracker", self.trackers, name)() for name in names]
+
     def sources(self) -> dict[str, DataSource]:
         """Data sets by name."""
         return {name: entry.value for name, entry in self.datasets.items()}
@@ -264,6 +275,10 @@ def _check_family(name: str, family: Any) -> str | None:
     from zoo.interfaces import Family
 
     return None if isinstance(family, type) and issubclass(family, Family) else "not a subclass of zoo.Family"
+
+
+def _check_tracker(name: str, tracker: Any) -> str | None:
+    return None if isinstance(tracker, type) and issubclass(tracker, Callback) else "not a subclass of zoo.Callback"
 
 
 def _check_metric(others: Mapping[str, Registered[type[Metric]]], name: str, metric: Any) -> str | None:
@@ -314,3 +329,4 @@ def registry() -> Registry:
 
 
 options.set_registered_names("family", lambda: registry().families)
+options.set_registered_names("tracker", lambda: registry().trackers)

@@ -27,7 +27,7 @@ __all__ = ["export"]
     default="decoder",
     show_default=True,
     metavar="NAME",
-    help="decoder, encoder, autoencoder, or the name of a critic.",
+    help="Part of the model: decoder, encoder, autoencoder, or the name of a critic.",
 )
 @click.option("--out", type=FilePath(), metavar="FILE", help="File, .onnx or .pt2; default: RUN/PART with the suffix.")
 def export(run: Path, kind: str, part: str, out: Path | None) -> None:

@@ -6,7 +6,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
@@ -29,6 +29,7 @@ _COLUMNS = {
     "datasets": ("data set", "description", "C×H×W", "package"),
     "extractors": ("extractor", "description", "package"),
     "families": ("family", "description", "package"),
+    "trackers": ("tracker", "description", "package"),
     "metrics": ("metric", "scores", "description", "set", "package"),
     "plugins": ("plugin", "package", "version", "state"),
 }
@@ -40,7 +41,8 @@ def list_(kind: str) -> None:
     """List models, data sets, extractors and so on.
 
     Extractors compute the features of Fréchet distances (--extractor); families are sets of network architectures
-    (--family); metrics of the set "quick" are computed by every run, those of "full" by `zoo eval`.
+    (--family); trackers log runs to other tools (--tracker); metrics of the set "quick" are computed by every run,
+    those of "full" by `zoo eval`.
     """
     table = make_table(*_COLUMNS[kind])
     for row in _rows(kind, registry()):
@@ -72,7 +74,12 @@ def _rows(kind: str, found: Registry) -> Iterator[tuple[str, ...]]:
         for failure in plugin_failures():
             yield failure.plugin, failure.package, "", f"failed: {failure.reason}"
     else:
-        for name, entry in (found.extractors if kind == "extractors" else found.families).items():
+        tables: dict[str, dict[str, Any]] = {
+            "extractors": found.extractors,
+            "families": found.families,
+            "trackers": found.trackers,
+        }
+        for name, entry in tables[kind].items():
             yield name, summary_line(entry.value), entry.plugin.package
 
 

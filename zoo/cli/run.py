@@ -128,6 +128,14 @@ def make_flag(info: OptionInfo) -> click.Option:
         note += f" [default: {shown}]"
     if info.kind is bool:
         return click.Option([f"{info.flag}/--no-{info.flag[2:]}", info.name], default=None, help=note)
+    if info.several:
+        return click.Option(
+            [info.flag, info.name],
+            multiple=True,
+            callback=lambda _, __, values: ",".join(values) or None,
+            metavar="NAME",
+            help=note,
+        )
     kind: Any = click.Choice([str(c) for c in info.choices]) if info.choices and info.kind is str else info.kind
     metavar = None if info.choices else {int: "N", float: "X", str: "TEXT"}[info.kind]
     return click.Option([info.flag, info.name], type=kind, default=None, metavar=metavar, help=note)

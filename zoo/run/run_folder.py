@@ -30,13 +30,13 @@ from zoo.terminal import printable
 
 __all__ = ["OTHER_FILES", "RunFolder"]
 
-OTHER_FILES = (".lock", ".bench.lock", ".progress.json", ".progress.tmp", "log.txt", "failed.json")
-"""Files that a folder may contain before a run begins: locks, and the logs of ``zoo bench``."""
+OTHER_FILES = (".lock", ".bench.lock", ".progress.json", ".progress.tmp", "log.txt", "failed.json", "trackers")
+"""Files that a folder may contain before a run begins: locks, logs of ``zoo bench``, and those of trackers."""
 
 PICTURES = ("samples", "reconstructions", "interpolations", "neighbors", "class_samples", "curves")
 """Images that a run writes, as PNG."""
 
-_SUBFOLDERS = ("checkpoint", "snapshots")
+_SUBFOLDERS = ("checkpoint", "snapshots", "trackers")
 _MAX_LOG_BYTES = 64 << 20
 
 

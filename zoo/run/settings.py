@@ -18,7 +18,7 @@ from zoo.data.memory_limit import parse_bytes
 from zoo.errors import UsageError, unknown_name
 from zoo.health import parse_stop_on
 from zoo.optimizers import Optimization, make_schedule
-from zoo.options import above, at_least, below, between, frozen, option
+from zoo.options import above, at_least, below, between, frozen, option, registered
 from zoo.reading import read_toml
 
 __all__ = ["RESULT_NEUTRAL_SETTINGS", "ImageOptions", "RunSettings", "differences", "public_settings"]
@@ -107,6 +107,11 @@ class RunSettings(ImageOptions, SourceOptions):
         "critic-saturation, exploding-gradients, dead-units, separated by commas, or none.",
     )
     checkpoint_seconds: float = option(30.0, "Seconds between checkpoints.", at_least(0))
+    tracker: str | None = option(
+        None,
+        "Trackers to log to, from `zoo list trackers`: separated by commas, or one per flag.",
+        registered("tracker", "trackers", several=True),
+    )
     snapshots: int = option(
         14, "Moments of training whose samples are kept, more of them early; 0 keeps none.", between(0, 100)
     )
@@ -190,7 +195,7 @@ def _fractions(text: str | None) -> tuple[float, ...]:
         ) from None
 
 
-RESULT_NEUTRAL_SETTINGS = ("checkpoint_seconds", "data_dir", "data_memory", "snapshots", "stop_on")
+RESULT_NEUTRAL_SETTINGS = ("checkpoint_seconds", "data_dir", "data_memory", "snapshots", "stop_on", "tracker")
 """Settings that do not affect the result."""
 
 
@@ -204,7 +209,8 @@ def differences(old: RunSettings, new: RunSettings) -> list[str]:
 
 
 def public_settings(settings: RunSettings) -> dict[str, Any]:
-    """The settings without paths of this machine, for publication."""
+    """The settings without paths and trackers of this machine, for publication."""
     values = options.option_values(settings)
-    values.pop("data_dir", None)
+    for name in ("data_dir", "tracker"):
+        values.pop(name, None)
     return {**values, "dataset": public_name(settings.dataset), "options": dict(settings.options)}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import attrs
 import torch
 
+from zoo import options
 from zoo.accelerators import KERNELS, choose_kernels, parse_kernels
 from zoo.callbacks import Callback, CallbackList
 from zoo.data import DataOptions, Dataset, cache_dir, load_dataset, parse_bytes
@@ -79,7 +80,8 @@ def train(
         preset: Name of a preset of the model, such as ``paper``; other arguments take precedence over it.
         out: The run folder; ``runs/MODEL-DATASET-seedK`` by default.
         resume: Continue the run in the folder, if there is one.
-        callbacks: Called during the run, before the callbacks of installed packages (hook ``zoo_callbacks``).
+        callbacks: Called during the run, before the callbacks of installed packages (hook ``zoo_callbacks``) and the
+            trackers of the setting ``tracker``.
         given: Settings (``dataset="mnist"``, ``epochs=20``, ``seed=1``, …) and the model's own options.
 
     Raises:
@@ -93,11 +95,17 @@ def train(
     ranks = Ranks.from_environment()
     callback = _collect_callbacks(callbacks) if ranks.is_main else CallbackList()
     run = resolve(model, given, config=config, preset=preset, out=out, resume=resume)
+    if ranks.is_main:
+        callback.callbacks += registry().make_trackers(options.split_names(run.settings.tracker))
     with Interrupts() as interrupts:
         try:
             return _run(run, ranks, callback, interrupts, resume)
         except Interrupted as error:
             error.folder = run.folder.path if run.folder.config.is_file() else None
+            callback.stopped(error)
+            raise
+        except Exception as error:
+            callback.stopped(error)
             raise
 
 
