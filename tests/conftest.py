@@ -7,8 +7,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: bits depend on it, and small networks are faster so
 
 import importlib.util
+import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts its jobs in the background has them ignore Ctrl-C, and their children too: tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync""".split()  # noqa: SIM905
 SMALL = {"family": "mlp", "width": 4}
 
 
@@ -183,3 +186,40 @@ def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
         register_toys(patch)
         zoo.train("blind", out=root / "blind", epochs=1)
     return root
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium; playwright's own is a download that this suite must not need."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """``open_page((1280, 900), PATH)``: a page in a window; at the end it must have been silent and alone."""
+    contexts, said, asked, pages = [], [], [], set()
+
+    def open_file(size: tuple[int, int], path: Path, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: (said.append("dialog"), dialog.dismiss()))
+        page.on("request", lambda request: asked.append(request.url))
+        pages.add(path.as_uri())
+        page.goto(path.as_uri())
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert {url for url in asked if not url.startswith("data:")} <= pages

@@ -269,7 +269,9 @@ def test_a_fresh_process_computes_the_same_bits_as_a_forked_one(tmp_path, toys, 
     grid = board(tmp_path, ["steady"], 1)
     run_cells(grid, executor, Noted())
     assert grid.complete
-    assert facts(grid.cells[0].cell.folder) == undisturbed[0]
+    folder = grid.cells[0].cell.folder
+    assert facts(folder) == undisturbed[0]
+    assert not [name for name in ("snapshots", "samples.gif", "report.html") if (folder / name).exists()]
 
 
 ARGS = ("--models", "steady", "--seeds", "4", "--jobs", "2", "--device", "cpu")

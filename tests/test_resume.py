@@ -146,7 +146,7 @@ class Launcher:
     cache: Path
 
     def start(self, argv: list[str], out: Path, trap: Trap | None = None, file_size: int | None = None) -> BaseProcess:
-        args = (["run", *argv, "--out", str(out)], self.log(out), str(self.cache), trap, file_size)
+        args = (["run", *argv, "--no-report", "--out", str(out)], self.log(out), str(self.cache), trap, file_size)
         process = self.context.Process(target=child, args=args, daemon=True)
         process.start()
         return process
@@ -216,7 +216,9 @@ def assert_same(out: Path, reference: Path) -> None:
     assert (out / "model.safetensors").read_bytes() == (reference / "model.safetensors").read_bytes()
     assert result_of(out) == result_of(reference)
     assert metrics_of(out) == metrics_of(reference)
-    for name in ("samples.png", "reconstructions.png"):  # the latter only of autoencoders
+    snapshots = [{p.name: p.read_bytes() for p in run.glob("snapshots/*")} for run in (out, reference)]
+    assert snapshots[0] == snapshots[1] != {}
+    for name in ("samples.png", "samples.gif", "reconstructions.png"):  # the last only of autoencoders
         assert (out / name).is_file() is (reference / name).is_file()
         assert not (out / name).is_file() or (out / name).read_bytes() == (reference / name).read_bytes()
     assert not [p for p in out.rglob("*") if p.name.endswith(".tmp")]

@@ -22,6 +22,7 @@ from zoo.cli.export import export
 from zoo.cli.group import ZooGroup
 from zoo.cli.leaderboard import leaderboard
 from zoo.cli.new import new
+from zoo.cli.report import report
 from zoo.cli.run import RunGroup
 from zoo.errors import Interrupted, ZooError
 from zoo.terminal import open_standard_streams, tolerant_output
@@ -48,6 +49,7 @@ cli.add_command(RunGroup())
 for command in (
     info.list_,
     info.show,
+    report,
     generate.sample,
     generate.reconstruct,
     generate.interpolate,

@@ -29,6 +29,8 @@ class PlainProgress(Callback):
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.folder: Path | None = None
+        """The run folder, once the run is complete."""
         self._total = self._begin = 0
         self._since = self._last = time.perf_counter()
 
@@ -71,10 +73,15 @@ class PlainProgress(Callback):
         self._print(f"note: {printable(' '.join(text.split()))}")
 
     def finished(self, result: Mapping[str, Any], folder: Path) -> None:
+        self.folder = folder
         self.console.print(score_table(result))
         for finding in result["health"]["findings"]:
             self._print(f"health: {printable(finding['message'])}")
         self._print(f"wrote {', '.join(_written(folder))}\nin    {printable(str(folder))}")
+
+    def wrote_report(self, path: Path) -> None:
+        """The report of the run was written."""
+        self._print(f"open  {printable(str(path))}")
 
     def _pace(self, images: int) -> tuple[float, str]:
         rate = (images - self._begin) / max(1e-9, time.perf_counter() - self._since)

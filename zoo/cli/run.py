@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from zoo.cli.console import echo, format_duration, make_console, make_table, summary_line
 from zoo.cli.parameters import FilePath
+from zoo.cli.report import report_run
 from zoo.errors import UsageError, unknown_name
 from zoo.options import OptionInfo, get_options
 from zoo.preset import get_presets
@@ -29,6 +30,7 @@ _UNSTORED_FLAGS = (
     click.Option(["--resume"], is_flag=True, help="Resume from the checkpoint; results are bit-identical."),
     click.Option(["--config"], type=_FILE, metavar="FILE", help="Read settings from a config.toml; flags override it."),
     click.Option(["--preset"], metavar="NAME", help="Use named settings, such as paper; flags override them."),
+    click.Option(["--report/--no-report"], default=True, help="Write report.html. [default: report]"),
     click.Option(
         ["--dry-run"], is_flag=True, help="Show settings, length and estimated time; train and write nothing."
     ),
@@ -206,7 +208,7 @@ def _train(model: str | None, request: Mapping[str, Any], given: Mapping[str, An
     # main restores it
     warnings.showwarning = lambda message, *_: progress.note(str(message))
     with progress:
-        train(
+        trained = train(
             model,
             config=request["config"],
             preset=request["preset"],
@@ -215,6 +217,8 @@ def _train(model: str | None, request: Mapping[str, Any], given: Mapping[str, An
             callbacks=[progress],
             **given,
         )
+    if request["report"] and progress.folder is not None:
+        report_run(progress.folder, trained, progress)
 
 
 def _show_plan(model: str | None, request: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -1,22 +1,23 @@
-"""Training curves of a row: a small line plot per term, with a line per seed."""
+"""Training curves: a small line plot per term; on a row of the leaderboard with a line per seed."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.compatibility import convert_metrics_line
 from zoo.leaderboard.results import ResultKey
 from zoo.leaderboard.untrusted import RefusedError, name, number, table
 
-__all__ = ["HEIGHT", "WIDTH", "draw_curves"]
+__all__ = ["HEIGHT", "WIDTH", "Points", "draw_curves", "draw_plot"]
 
 WIDTH, HEIGHT = 200, 80
 """Size of a plot, in SVG units."""
 _MAX_BYTES, _MAX_POINTS, _MAX_TERMS, _MAX_SEEDS = 4 << 20, 40, 24, 12
-_Points = list[tuple[float, float | None]]
+Points = list[tuple[float, float | None]]
+"""Points (x, y) of a line; it is interrupted where y is None."""
 
 
 def draw_curves(cells: Sequence[ResultKey]) -> list[dict[str, Any]]:
@@ -24,47 +25,56 @@ def draw_curves(cells: Sequence[ResultKey]) -> list[dict[str, Any]]:
 
     Invalid lines of ``metrics.jsonl`` are skipped.
     """
-    terms: dict[str, dict[int, _Points]] = {}
+    terms: dict[str, dict[int, Points]] = {}
     for cell in cells[:_MAX_SEEDS]:
         for term, points in _read_points(cell).items():
             if term in terms or len(terms) < _MAX_TERMS:
                 terms.setdefault(term, {})[cell.seed] = points
-    drawn = []
-    for term, lines in terms.items():
-        values = [y for points in lines.values() for _, y in points if y is not None]
-        if values:
-            drawn.append(_draw_term(term, lines, values))
-    return drawn
+    return [plot for term, lines in terms.items() if (plot := draw_plot(term, lines)) is not None]
 
 
-def _draw_term(term: str, lines: dict[int, _Points], values: list[float]) -> dict[str, Any]:
+def draw_plot(name: str, lines: Mapping[Any, Points], scale: float = 1) -> dict[str, Any] | None:
+    """Draw lines in one plot.
+
+    Args:
+        name: Name of the plot.
+        lines: Points by the key of a line.
+        scale: Factor of the size, ``WIDTH`` by ``HEIGHT``; coordinates are whole numbers.
+
+    Returns:
+        Name, range, logarithmic scale or not, largest x, and key and SVG path per line; None without any value.
+    """
+    values = [y for points in lines.values() for _, y in points if y is not None]
+    if not values:
+        return None
     low, high = min(values), max(values)
     log = low > 0 and high / low > 30
     right = max(x for points in lines.values() for x, _ in points) or 1.0
     bottom, top = (math.log(low), math.log(high)) if log else (low, high)
     span = (top - bottom) or 1.0
+    width, height = scale * WIDTH, scale * HEIGHT
     paths = []
-    for seed, points in lines.items():
+    for key, points in lines.items():
         path, pen = "", "M"
         for x, y in points:
             if y is None:
                 pen = "M"
                 continue
             v = math.log(y) if log else y
-            path += f"{pen}{round(x / right * WIDTH)} {round(HEIGHT - (v - bottom) / span * HEIGHT)}"
+            path += f"{pen}{round(x / right * width)} {round(height - (v - bottom) / span * height)}"
             pen = "L"
-        paths.append([seed, path])
-    return {"name": term, "low": low, "high": high, "log": log, "images": right, "paths": paths}
+        paths.append([key, path])
+    return {"name": name, "low": low, "high": high, "log": log, "images": right, "paths": paths}
 
 
-def _read_points(cell: ResultKey) -> dict[str, _Points]:
+def _read_points(cell: ResultKey) -> dict[str, Points]:
     try:
         text = cell.folder.read("metrics.jsonl", _MAX_BYTES).decode("utf-8", errors="replace")
     except RefusedError:
         return {}
     lines = text.splitlines()
     step = max(1, -(-len(lines) // _MAX_POINTS))
-    found: dict[str, _Points] = {}
+    found: dict[str, Points] = {}
     for text in lines[(len(lines) - 1) % step :: step]:  # includes the last line
         try:
             line = convert_metrics_line(cell.model, table(json.loads(text), "line"))

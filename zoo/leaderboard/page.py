@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from zoo.leaderboard.details import Details
 from zoo.leaderboard.document import row_cost
+from zoo.leaderboard.html import environment, escape_json, read_asset, read_script, source_hash
 from zoo.leaderboard.labels import format_label
 from zoo.leaderboard.number_format import format_number, format_places, plus_minus, share
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
@@ -46,9 +42,9 @@ _COSTS = (
 
 def to_html(leaderboard: Leaderboard) -> str:
     """Return the page; equal results give equal bytes."""
-    macros: Any = _environment().get_template("page.html").module
+    macros: Any = environment(_asset).get_template("page.html").module
     shown = leaderboard.groups[:_GROUPS]
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = _asset("page.css"), read_script("zoo.leaderboard", "page.js")
     rows = _rows(shown, macros)
     groups = [macros.group(_group(g, i, rows[i])) for i, g in enumerate(shown)]
     sets = [
@@ -59,8 +55,8 @@ def to_html(leaderboard: Leaderboard) -> str:
         "style": Markup(style),
         "script": Markup(script),
         "no_script_style": Markup(_NO_SCRIPT),
-        "style_hashes": Markup(" ".join([_hash(style), _hash(_NO_SCRIPT)])),
-        "script_hash": Markup(_hash(script)),
+        "style_hashes": Markup(" ".join([source_hash(style), source_hash(_NO_SCRIPT)])),
+        "script_hash": Markup(source_hash(script)),
         "summary": _summary(leaderboard),
         "datasets": sets,
         "groups_dropped": len(leaderboard.groups) - len(shown),
@@ -75,33 +71,11 @@ def to_html(leaderboard: Leaderboard) -> str:
     details = Details(shown, [len(texts) for texts in rows])
     details.describe(_DETAILS - spent)
     details.draw(LARGEST - spent - details.size)
-    return str(macros.page({**view, "notes": details.notes, "data": Markup(_escape_json(details.data))}))
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    return str(macros.page({**view, "notes": details.notes, "data": Markup(escape_json(details.data))}))
 
 
 def _asset(name: str) -> str:
-    return resources.files("zoo.leaderboard").joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _escape_json(value: Any) -> str:
-    # In a script element only `</script` and `<!--` have a meaning; without `<` there is neither.
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
+    return read_asset("zoo.leaderboard", name)
 
 
 def _dataset_names(groups: Sequence[LeaderboardGroup]) -> list[str]:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from zoo.compatibility import picture_file
 from zoo.leaderboard.folders import PICTURES
-from zoo.leaderboard.result_folder import ResultFolder
 from zoo.leaderboard.results import Run
 from zoo.leaderboard.untrusted import RefusedError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["pictures"]
+__all__ = ["encode_image", "open_image", "pictures"]
 
 _MAX_BYTES, _MAX_PIXELS = 8 << 20, 4_000_000
 _MIN_PIXELS = 340
@@ -33,26 +32,46 @@ def pictures(run: Run, allowance: int) -> dict[str, tuple[int, int, str]]:
     """
     found = {}
     for name in PICTURES:
-        if name in run.files and (picture := _encode_image(run.folder, name, allowance)) is not None:
+        if name not in run.files:
+            continue
+        try:
+            content = run.folder.read(picture_file(name, run.folder.names), _MAX_BYTES)
+        except RefusedError:
+            continue
+        if (picture := encode_image(content, allowance)) is not None:
             found[name] = picture
     return found
 
 
-def _encode_image(folder: ResultFolder, name: str, allowance: int) -> tuple[int, int, str] | None:
+def open_image(content: bytes) -> Image | None:
+    """Decode an untrusted PNG to gray levels or RGB; None if it is malformed or has too many pixels."""
     from PIL import Image
 
     try:
-        content = folder.read(picture_file(name, folder.names), _MAX_BYTES)
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             if image.width * image.height > _MAX_PIXELS:
                 return None
             image.load()
-            pixels = image.convert("L" if image.mode in ("1", "L", "LA", "I", "I;16") else "RGB")
-    except (RefusedError, MemoryError):
+            return image.convert("L" if image.mode in ("1", "L", "LA", "I", "I;16") else "RGB")
+    except MemoryError:
         return None
     except Exception:  # a decoder may raise anything for malicious input
         return None
-    written = _png(pixels)
+
+
+def encode_image(content: bytes, allowance: int) -> tuple[int, int, str] | None:
+    """Encode an untrusted PNG again: width, height and base-64 PNG; None if it is unreadable.
+
+    Args:
+        content: The PNG.
+        allowance: Limit of bytes; a larger image is halved in size and reduced to 16 gray levels or 64 colors.
+    """
+    from PIL import Image
+
+    image = open_image(content)
+    if image is None:
+        return None
+    pixels, written = image, _png(image)
     while len(written) > allowance and max(pixels.size) > _MIN_PIXELS:
         # The mean of 2×2 pixels; lossless for images of a run, which are enlarged.
         pixels = pixels.reduce(2)
