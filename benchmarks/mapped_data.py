@@ -1,17 +1,19 @@
-"""Data beyond memory: peak memory of a run on mapped images, and its speed relative to resident ones.
+"""Data beyond memory: peak memory of a whole run on mapped images, and speed relative to resident ones.
 
-    python benchmarks/mapped_data.py --work DIR            # 4 GB of pixels, a limit of 1.5 GB
-    python benchmarks/mapped_data.py --work DIR --small    # 60 MB of pixels, in a minute
+    python benchmarks/mapped_data.py --work DIR --record benchmarks/records/mapped-data.json   # 4 GB of pixels
+    python benchmarks/mapped_data.py --work DIR --small                                        # 100 MB of pixels
 
-Makes a folder of BMP images in DIR, trains on it twice with `zoo run` (the first decodes, the second maps what the
-first stored), and deletes it. Memory is that of the whole process, code, networks and mapped pages included.
-With --group the runs also live in a control group, whose memory limit the kernel enforces. Speeds are medians of
-alternating blocks of steps in one process.
+Makes a folder of gray images in DIR and runs `zoo run` on it twice with a small limit of resident data. The first run
+decodes, trains, saves checkpoints and is scored; the second maps what the first stored. Each runs in a control group
+of 1.5 GB where this machine allows to make one: the kernel then ends a process that takes more. Peak memory is that of
+the process, code, networks and mapped pages included. Then speeds are measured in one process, in alternating blocks
+of steps. The folder is deleted at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +37,59 @@ from zoo.registry import registry
 from zoo.run.trained import make_networks
 
 SIDE = 128
+LIMIT = 1_500_000_000
+"""Bytes that a run may take."""
 FIELDS = ("VmHWM", "RssAnon", "RssFile")
+SPEED_FORMAT = zoo.ImageFormat((32, 32))
 
 
 def make_images(folder: Path, count: int) -> None:
-    """Write ``count`` BMP images: links to 500 smooth random ones, since only decoding is to cost time."""
+    """Write ``count`` gray BMP images: links to 200 smooth random ones, since only decoding is to cost time."""
     rng = np.random.default_rng(0)
     for i in range(count):
         path = folder / f"class{i % 4}" / f"{i:07}.bmp"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if i < 500:
-            coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        if i < 200:
+            coarse = Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8))
             coarse.resize((SIDE, SIDE)).save(path)
         else:
-            os.link(folder / f"class{i % 500 % 4}" / f"{i % 500:07}.bmp", path)
+            os.link(folder / f"class{i % 200 % 4}" / f"{i % 200:07}.bmp", path)
 
 
-def watched_run(group: Path | None, *arguments: str) -> dict[str, Any]:
-    """Run `zoo run`, in a control group if one is given; return its seconds and its largest memory values in bytes."""
+@contextlib.contextmanager
+def control_group(limit: int) -> Iterator[Path | None]:
+    """A control group of this memory limit; None if this machine does not allow to make one."""
+    roots = {"": (Path("/sys/fs/cgroup"), "memory.max"), "memory": (Path("/sys/fs/cgroup/memory"), None)}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in roots:
+            continue
+        root, file = roots[controllers]
+        group = root / path.strip("/") / f"zoo-mapped-data-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            try:
+                (group / (file or "memory.limit_in_bytes")).write_text(str(limit))
+            except OSError:
+                continue
+            yield group
+            return
+        finally:
+            group.rmdir()
+    yield None
+
+
+def watched_run(group: Path | None, out: Path, *arguments: str) -> dict[str, Any]:
+    """Run `zoo run`, in a control group if one is given.
+
+    Returns:
+        Seconds, and the largest memory values in bytes: of the whole process (VmHWM), its own, and its mapped pages.
+    """
     begin, most = time.perf_counter(), dict.fromkeys(FIELDS, 0)
-    command = [sys.executable, "-m", "zoo", "run", *arguments]
+    command = [sys.executable, "-m", "zoo", "run", *arguments, "--out", str(out)]
     if group is not None:
         command = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
     process = subprocess.Popen(command)
@@ -66,16 +102,16 @@ def watched_run(group: Path | None, *arguments: str) -> dict[str, Any]:
         time.sleep(0.02)
     if process.returncode:
         raise SystemExit(f"zoo run failed with status {process.returncode}")
-    return {"seconds": round(time.perf_counter() - begin, 1), **most}
+    result = json.loads((out / "result.json").read_text())
+    assert (out / "checkpoint" / "state.safetensors").is_file()
+    return {"seconds": round(time.perf_counter() - begin, 1), "scores": len(result["scores"]), **most}
 
 
-def paired_speed(dataset: str, model: str, family: str, blocks: int, seconds: float) -> dict[str, Any]:
-    """Speed on mapped images (32×32) relative to resident ones: median and quartiles of alternating blocks."""
+def paired_speed(dataset: str, model: str, family: str, pairs: int, seconds: float) -> dict[str, Any]:
+    """Speed on mapped images relative to resident ones: median and quartiles over alternating blocks of steps."""
     engines = []
     for memory in (2**62, 0):
-        data = load_dataset(
-            dataset, zoo.DataOptions(memory=memory, format=zoo.ImageFormat((32, 32))), registry().sources()
-        )
+        data = load_dataset(dataset, zoo.DataOptions(memory=memory, format=SPEED_FORMAT), registry().sources())
         assert is_mapped(data.train.images) == (memory == 0)
         torch.manual_seed(0)
         objective = options.build(registry().model(model), {"family": family})
@@ -85,7 +121,7 @@ def paired_speed(dataset: str, model: str, family: str, blocks: int, seconds: fl
     run_steps(mapped, 3)
     steps = max(2, round(seconds / (run_steps(resident, 3) / 3)))
     ratios = []
-    for i in range(blocks):
+    for i in range(pairs):
         first, second = (resident, mapped) if i % 2 == 0 else (mapped, resident)
         taken = {first: run_steps(first, steps), second: run_steps(second, steps)}
         ratios.append(taken[resident] / taken[mapped])
@@ -95,7 +131,7 @@ def paired_speed(dataset: str, model: str, family: str, blocks: int, seconds: fl
         "family": family,
         "ratio": round(middle, 3),
         "quartiles": [round(low, 3), round(high, 3)],
-        "blocks": blocks,
+        "pairs": pairs,
         "steps": steps,
     }
 
@@ -108,47 +144,61 @@ def run_steps(engine: Engine, steps: int) -> float:
     return time.perf_counter() - begin
 
 
+def processor() -> str:
+    """Family and model of the processor."""
+    with contextlib.suppress(OSError):
+        facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+        facts = {key.strip(): value.strip() for key, value in facts.items()}
+        return f"{facts.get('model name')}, family {facts.get('cpu family')}, model {facts.get('model')}"
+    return "unknown"
+
+
 def main() -> None:
-    """Measure, print the figures as JSON, and fail where a limit is exceeded."""
+    """Measure, print the figures as JSON, and fail where the limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="Folder for 9 GB of temporary files.")
-    parser.add_argument("--group", type=Path, help="A control group with a memory limit.")
-    parser.add_argument("--small", action="store_true", help="60 MB of pixels.")
-    parser.add_argument("--record", type=Path, help="Write the figures to this file.")
+    parser.add_argument("--work", type=Path, required=True, help="Folder for 5 GB of temporary files.")
+    parser.add_argument("--small", action="store_true", help="100 MB of pixels, and short blocks of steps.")
+    parser.add_argument("--only", choices=("memory", "speed"), help="Measure this alone.")
+    parser.add_argument("--record", type=Path, help="Write the figures to this file; others in it stay.")
     arguments = parser.parse_args()
-    count, limit, blocks, seconds = (1_200, 1.5e9, 4, 0.3) if arguments.small else (82_000, 1.5e9, 15, 0.5)
-    work = arguments.work / "zoo-mapped-data"
+    small, work = arguments.small, arguments.work / "zoo-mapped-data"
+    count, few, pairs, seconds = (6_100, 500, 4, 0.1) if small else (245_000, 5000, 30, 0.4)
     shutil.rmtree(work, ignore_errors=True)
     os.environ["ZOO_CACHE"] = str(work / "cache")
+    figures: dict[str, Any] = {}
     try:
-        make_images(work / "images", count)
-        dataset = f"folder:{work / 'images'}"
-        common = ["vae", "--dataset", dataset, "--data-memory", "64MiB" if not arguments.small else "10MB"]
-        common += ["--images", "2560", "--batch", "128", "--family", "mlp", "--width", "16", "--extractor", "none"]
-        figures: dict[str, Any] = {
-            "pixels": count * 3 * SIDE**2,
-            "limit": limit,
-            "first": watched_run(arguments.group, *common, "--out", str(work / "first")),
-            "again": watched_run(arguments.group, *common, "--out", str(work / "again")),
-        }
-        few = work / "few"
-        few.mkdir()
-        for path in sorted((work / "images" / "class0").iterdir())[:5000]:
-            os.link(path, few / path.name)
-        shutil.rmtree(work / "images")
-        figures["speed"] = [
-            paired_speed(f"folder:{few}", model, family, blocks, seconds)
-            for model, family in (("vae", "mlp"), ("vae", "conv"))
-        ]
-        figures["machine"] = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+        if arguments.only != "speed":
+            figures |= measure_memory(work, count, few)
+        if arguments.only != "memory":
+            make_images(work / "few", few)
+            kinds = (("vae", "mlp"), ("vae", "conv"))
+            speeds = [paired_speed(f"folder:{work / 'few'}", *kind, pairs, seconds) for kind in kinds]
+            figures["speed"] = {"images": few, "threads": torch.get_num_threads(), "models": speeds}
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    figures["machine"] = {"processor": processor(), "torch": torch.__version__}
     text = json.dumps(figures, indent=2)
     print(text)
     if arguments.record:
-        arguments.record.write_text(text + "\n")
-    if max(figures[run]["VmHWM"] for run in ("first", "again")) > limit:
+        old = json.loads(arguments.record.read_text()) if arguments.record.is_file() else {}
+        arguments.record.write_text(json.dumps({**old, **figures}, indent=2) + "\n")
+    if "memory" in figures and max(run["VmHWM"] for run in figures["memory"].values()) > LIMIT:
         raise SystemExit("the limit was exceeded")
+
+
+def measure_memory(work: Path, count: int, few: int) -> dict[str, Any]:
+    """Peak memory of two runs, which share one store of decoded images."""
+    make_images(work / "images", count)
+    common = ["vae", "--dataset", f"folder:{work / 'images'}", "--data-memory", "16MiB"]
+    common += ["--images", "3840", "--batch", "128", "--family", "mlp", "--width", "16"]
+    common += ["--checkpoint-seconds", "5", "--samples", str(few)]
+    with control_group(LIMIT) as group:
+        runs = {
+            "decoding, training, scores": watched_run(group, work / "first", *common),
+            "mapping, training": watched_run(group, work / "again", *common, "--extractor", "none"),
+        }
+    shutil.rmtree(work / "images")
+    return {"pixels": count * SIDE**2, "limit": LIMIT, "control group": group is not None, "memory": runs}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from zoo.registry import Plugin, Registry
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
-EVENTS = ("decoded", "started", "progressed", "step_logged", "images", "note", "finished", "stopped")
+EVENTS = ("decoded", "started", "progressed", "step_logged", "scored", "images", "note", "finished", "stopped")
 
 
 class Recorder(zoo.Callback):
@@ -73,12 +73,13 @@ def test_a_callback_follows_the_run(tmp_path: Path) -> None:
     assert recorder.of("progressed")[-1] == (1280, 1.0)
     ((paths,),) = recorder.of("images")
     assert {path.name for path in paths} == {path.name for pattern in ("*.png", "*.gif") for path in out.glob(pattern)}
+    assert recorder.of("scored")[-1] == (1297, 1297)
     ((result, folder),) = recorder.of("finished")
     stored = json.loads((out / "result.json").read_text())
     del stored["content_sha256"]
     assert (result, folder) == (stored, out)
     names = [name for name, _ in recorder.calls if name not in ("progressed", "step_logged")]
-    assert names == ["started", "images", "finished"]
+    assert list(dict.fromkeys(names)) == ["started", "images", "scored", "finished"]
 
 
 def test_a_plugins_hook_returns_new_callbacks_for_every_run(tmp_path: Path, register) -> None:

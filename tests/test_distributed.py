@@ -20,8 +20,10 @@ from zoo.errors import UsageError
 WORKER = """
 import sys, torch, zoo
 from torch.overrides import TorchFunctionMode
+from pathlib import Path
 from zoo import options
 from zoo.data import DataSpec
+from zoo.data.mapped import map_images
 from zoo.engine import Engine, Ranks, BatchStream
 from zoo.registry import registry
 from zoo.run.trained import make_networks
@@ -43,18 +45,21 @@ class WholeBatch(TorchFunctionMode):
         return func(*args, **kwargs)
 
 model, settings, out = sys.argv[1], eval(sys.argv[2]), sys.argv[3]
+mapped = settings.pop("mapped", None)
 torch.manual_seed(0)
 objective = options.build(registry().model(model), {"norm": "none", "width": 4, **settings})
 data = DataSpec("test", (1, 12, 12), tuple("0123456789"), torch.zeros(1, 12, 12))
 networks = make_networks(objective, data)
 images = torch.randint(0, 256, (64, 1, 12, 12), dtype=torch.uint8)
+if mapped:
+    images = map_images(Path(mapped), tuple(images.shape))
 stream = BatchStream(images, 16, 0, torch.device("cpu"), torch.arange(64) % 10, ranks)
 engine = Engine(objective, networks, stream, steps=20)
 with WholeBatch():
     for _ in range(20):
         engine.step()
 if ranks.is_main:
-    torch.save({"net": networks.state_dict(), "terms": engine.read_terms()}, out)
+    torch.save({"net": networks.state_dict(), "terms": engine.read_terms(), "images": images}, out)
 """
 
 
@@ -81,6 +86,18 @@ def test_two_processes_with_half_a_batch_each_end_where_one_does(tmp_path, model
         assert torch.allclose(value, two["net"][name], rtol=0, atol=1e-5), name
     for name, value in one["terms"].items():
         assert two["terms"][name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_a_map_end_where_one_does_on_resident_images(tmp_path):
+    file = tmp_path / "images"
+    one = trained(tmp_path, 1, "aae", "{'labels': 32}")
+    file.write_bytes(one.pop("images").numpy().tobytes())
+    resident = trained(tmp_path, 2, "aae", "{'labels': 32}")
+    mapped = trained(tmp_path, 2, "aae", f"{{'labels': 32, 'mapped': {str(file)!r}}}")
+    for name, value in one["net"].items():
+        assert torch.equal(mapped["net"][name], resident["net"][name]), name
+        assert torch.allclose(mapped["net"][name], value, rtol=0, atol=1e-5), name
 
 
 def test_the_shares_of_a_batch_make_up_the_batch():
@@ -127,6 +144,21 @@ def test_a_run_of_two_processes_writes_one_folder_and_resumes_to_the_same_bits(t
     said, errors = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, errors
     ends = [safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken")]
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]), name
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_on_mapped_images_ends_in_the_bits_of_a_resident_one(tmp_path, monkeypatch):
+    """Both processes need the map at the same time: one makes it, the other waits and shares it."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    run = ["run", "vae", "--family", "mlp", "--width", "4", "--epochs", "1", "--extractor", "none"]
+    for name, memory in (("resident", "1GiB"), ("mapped", "0")):
+        process = torchrun(2, *run, "--data-memory", memory, "--out", str(tmp_path / name))
+        errors = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, errors
+    assert len(list((tmp_path / "cache" / "data").glob("set-*.images"))) == 1
+    ends = [safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in ("resident", "mapped")]
     for name, value in ends[0].items():
         assert torch.equal(value, ends[1][name]), name
 

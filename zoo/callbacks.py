@@ -66,6 +66,9 @@ class Callback:
             gradients: Norm of the last gradient of each player, by the names of its networks.
         """
 
+    def scored(self, images: int, total: int) -> None:
+        """``images`` of ``total`` generated images are fed to the metrics; called after every batch of them."""
+
     def images(self, paths: Sequence[Path]) -> None:
         """The images of the trained model were written to the run folder, as PNG and GIF files."""
 
@@ -116,6 +119,10 @@ class CallbackList(Callback):
     ) -> None:
         for callback in self.callbacks:
             callback.step_logged(step, images_seen, epoch, terms, gradients)
+
+    def scored(self, images: int, total: int) -> None:
+        for callback in self.callbacks:
+            callback.scored(images, total)
 
     def images(self, paths: Sequence[Path]) -> None:
         for callback in self.callbacks:

@@ -46,15 +46,16 @@ def open_atomic(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the content of a file; see :func:`open_atomic`.
+def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
+    """Replace the content of a file by the parts, in their order; see :func:`open_atomic`.
 
     Raises:
         ZooError: If the file cannot be written.
     """
     try:
         with open_atomic(path) as file:
-            file.write(content)
+            for part in parts:
+                file.write(part)
     except OSError as error:
         raise ZooError(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
 

@@ -6,20 +6,67 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["AllocationError", "AllocationLimit", "available_memory", "format_bytes", "total_memory"]
 
-_GROUP_FILES = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+
+@attrs.frozen
+class _Hierarchy:
+    """A mounted hierarchy of control groups and the names of its files."""
+
+    root: Path
+    controllers: str
+    limit: str
+    used: str
+    cached: tuple[str, str]
+
+
+_MEMBERSHIP = Path("/proc/self/cgroup")
+_HIERARCHIES = (  # versions 2 and 1
+    _Hierarchy(Path("/sys/fs/cgroup"), "", "memory.max", "memory.current", ("active_file", "inactive_file")),
+    _Hierarchy(
+        Path("/sys/fs/cgroup/memory"),
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_active_file", "total_inactive_file"),
+    ),
 )
-"""Limit and use of a control group, versions 2 and 1."""
+
+
+def _groups() -> Iterator[tuple[_Hierarchy, Path]]:
+    """Control groups that limit this process: its own and those above it, and the root of each hierarchy.
+
+    A container may see its own group as the root, while its membership names the path outside of it.
+    """
+    members: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in _MEMBERSHIP.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            members |= dict.fromkeys(controllers.split(","), path)
+    for hierarchy in _HIERARCHIES:
+        group = hierarchy.root / members.get(hierarchy.controllers, "").strip("/")
+        while group != hierarchy.root:
+            yield hierarchy, group
+            group = group.parent
+        yield hierarchy, group
+
+
+def _group_limit(hierarchy: _Hierarchy, group: Path) -> int:
+    return int((group / hierarchy.limit).read_text())
+
+
+def _group_use(hierarchy: _Hierarchy, group: Path) -> int:
+    """Bytes in use without the pages of files, which the system takes back when it needs them."""
+    facts = dict(line.split(" ", 1) for line in (group / "memory.stat").read_text().splitlines())
+    return int((group / hierarchy.used).read_text()) - sum(int(facts[name]) for name in hierarchy.cached)
 
 
 def total_memory() -> int:
@@ -27,9 +74,9 @@ def total_memory() -> int:
     found = [sys.maxsize]
     with contextlib.suppress(AttributeError, ValueError, OSError):  # no such call on this system
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for limit, _ in _GROUP_FILES:
+    for hierarchy, group in _groups():
         with contextlib.suppress(OSError, ValueError):  # no control group, or one without a limit
-            found.append(int(limit.read_text()))
+            found.append(_group_limit(hierarchy, group))
     with contextlib.suppress(ImportError):
         import resource
 
@@ -45,9 +92,9 @@ def available_memory() -> int:
     with contextlib.suppress(OSError, ValueError, IndexError):
         facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(facts["MemAvailable"].split()[0]) * 1024
-    for limit, used in _GROUP_FILES:
-        with contextlib.suppress(OSError, ValueError):
-            free = min(free, int(limit.read_text()) - int(used.read_text()))
+    for hierarchy, group in _groups():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            free = min(free, _group_limit(hierarchy, group) - _group_use(hierarchy, group))
     return max(0, free)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import time
+from collections.abc import Callable
 
 import click
 from rich.console import Console
@@ -10,12 +12,30 @@ from rich.table import Table
 
 from zoo import terminal
 
-__all__ = ["echo", "format_duration", "make_console", "make_table", "summary_line"]
+__all__ = ["echo", "format_duration", "make_console", "make_table", "progress_lines", "summary_line"]
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print text to standard output or error, see :func:`zoo.terminal.printable`."""
     click.echo(terminal.printable(text, keep="\n\t"), err=err, nl=nl)
+
+
+def progress_lines(text: str, every_seconds: float = 10.0) -> Callable[[int, int], None]:
+    """Function that prints the progress of long work to standard error, at most every ``every_seconds``.
+
+    Args:
+        text: Such as ``"generated {done:,} of {total:,} images"``.
+        every_seconds: Seconds before the first line and between two.
+    """
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every_seconds:
+            last = time.monotonic()
+            echo(text.format(done=done, total=total), err=True)
+
+    return progress
 
 
 def make_console() -> Console:

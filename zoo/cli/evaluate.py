@@ -11,7 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from zoo.cli.console import echo, make_console
+from zoo.cli.console import echo, make_console, progress_lines
 from zoo.cli.parameters import FilePath
 from zoo.errors import UsageError, ZooError
 from zoo.version import __version__
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from zoo.evaluation import Scores
 
 __all__ = ["compare", "evaluate"]
+
+_SCORED = "scored {done:,} of {total:,} images"
 
 
 @click.command("eval")
@@ -147,7 +149,7 @@ def _score_run(
     name = extractor or ("auto" if settings.extractor == "none" else settings.extractor)
     on_request = (AnnealedLogLikelihood(images=ais),) if ais else ()
     evaluation = EvaluationSettings(n=n or settings.samples, metric_set=metrics, on_request=on_request)
-    scores = Scorer(name, data, _note, evaluation).evaluate(trained)
+    scores = Scorer(name, data, _note, evaluation, progress_lines(_SCORED)).evaluate(trained)
     facts = {"model": settings.model, "dataset": data.name, "seed": settings.seed}
     return facts, scores, data, scores.protocol.extractor
 
@@ -162,7 +164,8 @@ def _score_images(
     from zoo.run.train import choose_device
 
     data = load_dataset(dataset, DataOptions(data_dir=data_dir), registry().sources())
-    scorer = Scorer(extractor, data, _note, EvaluationSettings(n=n, metric_set=metrics))
+    evaluation = EvaluationSettings(n=n, metric_set=metrics)
+    scorer = Scorer(extractor, data, _note, evaluation, progress_lines(_SCORED))
     scores = scorer.evaluate_images(read_images(images, data.shape, data.name), choose_device(device))
     return {"images": str(images), "dataset": data.name}, scores, data
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.console import echo
+from zoo.cli.console import echo, progress_lines
 from zoo.cli.parameters import FilePath, check_memory, check_picture
 from zoo.errors import UsageError, ZooError
 from zoo.terminal import count
@@ -43,6 +43,8 @@ def _out(default: str, text: str) -> _Decorator:
 @_seed
 def sample(run: Path, n: int, out: Path | None, seed: int) -> None:
     """Sample images from a trained model."""
+    import torch
+
     from zoo.data import to_uint8
 
     trained = _load(run)
@@ -50,12 +52,16 @@ def sample(run: Path, n: int, out: Path | None, seed: int) -> None:
     if target.suffix not in (".png", ".npy", ""):
         raise UsageError(f"out: {str(target)!r} is not allowed; must end in .png or .npy, or be a folder")
     pixels = math.prod(trained.data.shape)
-    # float32 in parts and as a whole, then uint8 in two orders
-    check_memory("n", n, pixels * 10, "use a smaller -n; another --seed makes further images")
+    # uint8 in parts, as a whole, and in the order of the file; codes, which are as large as the pixels at most
+    check_memory("n", n, pixels * 7, "use a smaller -n; another --seed makes further images")
     if target.suffix == ".png":
         side = max(1, round(n**0.5))
         check_picture("n", n, -(-n // side), side, trained.data.shape, "use a smaller -n, or --out samples.npy")
-    _write_images(to_uint8(trained.sample(n, seed=seed)), target)
+    parts, progress = [], progress_lines("generated {done:,} of {total:,} images")
+    for part in trained.sample_parts(n, seed=seed):
+        parts.append(to_uint8(part).cpu())
+        progress(sum(map(len, parts)), n)
+    _write_images(torch.cat(parts), target)
     echo(f"wrote {count(n, 'image')} to {target}")
 
 
@@ -233,6 +239,8 @@ def _write_images(images: Tensor, target: Path) -> None:
         buffer = io.BytesIO()
         np.save(buffer, to_image_array(images), allow_pickle=False)
         write_atomically(target, buffer.getvalue())
+    elif target.exists() and not target.is_dir():
+        raise ZooError(f"out: {target} is not a folder; it must end in .png or .npy, or be a folder")
     else:
         _make_parent(target / "x")
         digits = len(str(len(images) - 1))

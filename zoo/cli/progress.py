@@ -43,10 +43,16 @@ class PlainProgress(Callback):
         return None
 
     def decoded(self, images: int, total: int) -> None:
+        self._print_now_and_then(f"decoded {images:,} of {total:,} images")
+
+    def scored(self, images: int, total: int) -> None:
+        self._print_now_and_then(f"scored {images:,} of {total:,} generated images")
+
+    def _print_now_and_then(self, text: str) -> None:
         now = time.perf_counter()
         if now - self._last >= self.every_seconds:
             self._last = now
-            self._print(f"decoded {images:,} of {total:,} images")
+            self._print(text)
 
     def started(self, settings: Mapping[str, Any], folder: Path, total_images: int, images_seen: int) -> None:
         length = f"{count(settings['epochs'], 'epoch')}, " if "epochs" in settings else ""

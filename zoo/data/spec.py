@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -140,8 +140,7 @@ class Dataset:
         if self.stored is not None:
             return DataSpec(self.name, self.shape, self.classes, self.stored.mean)
         total = torch.zeros(self.shape, dtype=torch.float64)
-        images = self.train.images
-        for part in chunks(images, max(1, _PART_BYTES // images[:1].nbytes)):  # as float64, 8 times the memory
+        for part in self._parts(self.train):  # as float64, 8 times the memory
             total += part.to("cpu", torch.float64).sum(0)
         mean = (total / len(self.train) / 127.5 - 1).float()
         return DataSpec(self.name, self.shape, self.classes, mean)
@@ -154,12 +153,15 @@ class Dataset:
         sha = hashlib.sha256()
         for split in (self.train, self.test):
             sha.update(repr(tuple(split.images.shape)).encode())
-            for part in chunks(split.images, 4096):
+            for part in self._parts(split):
                 sha.update(part.cpu().contiguous().numpy().data)
             sha.update(b"unlabelled" if split.labels is None else b"labelled")
             if split.labels is not None:
                 sha.update(split.labels.cpu().numpy().astype("<i8").tobytes())
         return sha.hexdigest()
+
+    def _parts(self, split: Split) -> Iterator[Tensor]:
+        return chunks(split.images, max(1, _PART_BYTES // split.images[:1].nbytes))
 
 
 def _path(value: str | Path | None) -> Path | None:

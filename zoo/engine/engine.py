@@ -191,8 +191,12 @@ class Engine:
             for names, norm in turn_step.gradient_norms().items()
         }
 
-    def state(self) -> dict[str, Tensor]:
-        """Networks, their average, optimizers, sums of terms and random state, as tensors on the CPU by name."""
+    def state(self, *, copy: bool = True) -> dict[str, Tensor]:
+        """Networks, their average, optimizers, sums of terms and random state, as tensors on the CPU by name.
+
+        Args:
+            copy: Whether the tensors keep their values while training continues; False takes no memory on the CPU.
+        """
         flat: dict[str, Tensor] = {f"net/{k}": v for k, v in self.networks.state_dict().items()}
         if self.ema is not None:
             flat |= {f"ema/{k}": v for k, v in self.ema.state().items()}
@@ -208,7 +212,7 @@ class Engine:
         if self.stream.device.type == "cuda":
             for rank, state in enumerate(self._gather_states(torch.cuda.get_rng_state(self.stream.device))):
                 flat[f"rng/cuda/{rank}" if rank else "rng/cuda"] = state
-        return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in flat.items()}
+        return {k: v.detach().to("cpu", copy=copy).contiguous() for k, v in flat.items()}
 
     def load_state(self, flat: Mapping[str, Tensor]) -> None:
         """Load tensors from :meth:`state`; training continues to the same bits.

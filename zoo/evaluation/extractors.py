@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from zoo.data.mapped import chunks
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.classifier import CHANNELS_RULE, RESIZE_RULE, DigitClassifier, LeNet, prepare
 from zoo.metrics.full_precision import full_precision
@@ -93,7 +94,7 @@ class Extractor(ABC):
         if not len(images):
             return torch.empty(0, self.features, device=self.device)
         with full_precision(), torch.autocast(self.device.type, enabled=False):
-            parts = [self.extract(part.to(self.device)).float() for part in torch.split(images, self.batch)]
+            parts = [self.extract(part.to(self.device)).float() for part in chunks(images, self.batch)]
         found = torch.cat(parts)
         if found.shape != (len(images), self.features):
             raise ZooError(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from torch import Tensor
+import torch
 
 from zoo.errors import ZooError
 from zoo.evaluation.evaluation_settings import EvaluationSettings, NamedMetric
 from zoo.evaluation.extractors import Classifier
 from zoo.evaluation.metric_inputs import seeded
 from zoo.evaluation.reference import ReferenceStatistics
+from zoo.evaluation.sample_buffer import SampleBuffer
 from zoo.metrics.metric import Metric, input_stage
 from zoo.metrics.score_info import ScoreInfo
 from zoo.metrics.subsets import random_indices
@@ -81,15 +82,15 @@ class MetricGroup:
                 self._update(entry, metric, subset, None)
         self._reconstructed += size
 
-    def feed_buffered(self, images: Tensor, features: Tensor, classifier: Classifier | None) -> None:
+    def feed_buffered(self, buffer: SampleBuffer, classifier: Classifier | None) -> None:
         """Update the metrics with ``max_samples`` once, with as many samples as they take."""
+        features = buffer.features()
         for entry, metric in self._defined():
             if metric.max_samples is None:
                 continue
-            inputs: dict[str, Any] = {
-                "samples": images[: metric.max_samples],
-                "features": features[: metric.max_samples],
-            }
+            inputs: dict[str, Any] = {"features": features[: metric.max_samples]}
+            if "samples" in metric.needs:
+                inputs["samples"] = buffer.images(torch.arange(len(inputs["features"])))
             if classifier is not None and "logits" in metric.needs:
                 inputs["logits"] = classifier.logits(inputs["features"])
             if set(metric.needs) <= set(inputs):

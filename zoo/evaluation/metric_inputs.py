@@ -82,9 +82,9 @@ def code_inputs(codes: Codes, data: EvaluationData, batch: int, seed: int) -> di
     with seeded(seed):
         inputs: dict[str, Any] = {"codes": _encode("encode", codes.encode, test.images, batch)}
         if test.labels is not None and train.labels is not None:
-            known = random_rows(train.images, PROBE_CODES)
+            known = random_indices(len(train.images), PROBE_CODES)
             inputs["labels"] = test.labels
-            inputs["train_codes"] = _encode("encode", codes.encode, known, batch)
+            inputs["train_codes"] = _encode("encode", codes.encode, train.images, batch, known)
             inputs["train_labels"] = random_rows(train.labels, PROBE_CODES)
         chosen = random_indices(len(test.images), MMD_CODES)
         prior = codes.prior(len(chosen)).detach().float()
@@ -92,8 +92,7 @@ def code_inputs(codes: Codes, data: EvaluationData, batch: int, seed: int) -> di
         if codes.sample is None:
             inputs["posterior_samples"] = inputs["codes"][chosen.to(inputs["codes"].device)]
         else:
-            some = take(test.images, chosen)
-            inputs["posterior_samples"] = _encode("sample", codes.sample, some, batch)
+            inputs["posterior_samples"] = _encode("sample", codes.sample, test.images, batch, chosen)
         inputs["cycle_codes"] = _encode("encode", lambda z: codes.encode(codes.decode(z)), prior, batch)
     return inputs
 
@@ -104,9 +103,12 @@ def density_inputs(density: Density, data: EvaluationData) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _encode(name: str, function: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> Tensor:
+def _encode(
+    name: str, function: Callable[[Tensor], Tensor], x: Tensor, batch: int, indices: Tensor | None = None
+) -> Tensor:
+    """Codes of the rows of x, or of those at ``indices``, which are read a batch at a time."""
     parts = []
-    for part in chunks(x, batch):
+    for part in chunks(x, batch) if indices is None else (take(x, rows) for rows in torch.split(indices, batch)):
         made = function(part)
         if made.dim() != 2 or len(made) != len(part):
             raise ZooError(f"{name}: codes with shape {tuple(made.shape)} are not allowed; must be ({len(part)}, d)")

@@ -80,6 +80,7 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     functions: ModelFunctions | None = None,
     second: Extractor | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Generate images and score them.
 
@@ -92,6 +93,7 @@ def evaluate(
         settings: Settings of the evaluation; the defaults if None.
         functions: Further abilities of the model; none if None.
         second: The extractor of the second opinion, on its device; None for no second opinion.
+        progress: Called after every batch of generated images, with their number so far and in total.
 
     Raises:
         ZooError: If the model returns images of another number, type or shape than required.
@@ -104,7 +106,7 @@ def evaluate(
             yield generate(min(settings.batch, total - done))
 
     with seeded(settings.seed):
-        return evaluate_images(generated(), dataset, extractor, settings, functions, second)
+        return evaluate_images(generated(), dataset, extractor, settings, functions, second, progress)
 
 
 def evaluate_images(
@@ -114,6 +116,7 @@ def evaluate_images(
     settings: EvaluationSettings | None = None,
     functions: ModelFunctions | None = None,
     second: Extractor | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Score images that arrive in batches of any size.
 
@@ -124,6 +127,7 @@ def evaluate_images(
         settings: Settings of the evaluation; the defaults if None.
         functions: Further abilities of the model; none if None.
         second: The extractor of the second opinion, on its device; None for no second opinion.
+        progress: Called after every batch, with the number of images so far and in total.
 
     Returns:
         The values of the selected metrics. A score that is not defined for this model or data set is None.
@@ -139,7 +143,7 @@ def evaluate_images(
         raise UsageError(f"n: {n} is not allowed; must be at least {least}")
     reference = ReferenceStatistics(extractor, dataset, second)
     metrics = MetricGroup(settings, reference)
-    buffered_images = _feed_samples(metrics, generated, dataset, extractor, second, n)
+    buffer = _feed_samples(metrics, generated, dataset, extractor, second, n, progress)
     for name, statistics in (("floor_moments", reference), ("second_floor_moments", reference.second)):
         floor = None if statistics is None or not metrics.need(name) else statistics.floor_moments(n)
         if floor is not None:
@@ -159,11 +163,11 @@ def evaluate_images(
     coverage, memorization = metrics.find(ClassCoverage), metrics.find(Memorization)
     shares = coverage.shares() if coverage is not None else None
     neighbors = None
-    if memorization is not None and memorization.result is not None and buffered_images is not None:
+    if memorization is not None and memorization.result is not None and buffer is not None:
         found = memorization.result
         order = found.distances.argsort(stable=True)[:_NEIGHBORS_SHOWN].cpu()
         indices, distances = found.indices.cpu()[order], found.distances.cpu()[order]
-        neighbors = NearestTraining(buffered_images[order], indices, distances)
+        neighbors = NearestTraining(buffer.images(order), indices, distances)
     return Scores(values, infos, protocol, shares, time.perf_counter() - start, neighbors)
 
 
@@ -174,10 +178,11 @@ def _feed_samples(
     extractor: Extractor,
     second: Extractor | None,
     n: int,
-) -> Tensor | None:
-    """Feed generated images; returns those in the buffer, or None if no metric needs a buffer."""
+    progress: Callable[[int, int], None] | None,
+) -> SampleBuffer | None:
+    """Feed generated images; returns the buffer, or None if no metric needs one."""
     classifier = extractor if isinstance(extractor, Classifier) and dataset.name in extractor.labels else None
-    buffer = SampleBuffer(metrics.buffer_size) if metrics.buffer_size else None
+    buffer = SampleBuffer(min(n, metrics.buffer_size)) if metrics.buffer_size else None
     count = 0
     for images in generated:
         check_images(images, dataset.test.images, "generated")
@@ -191,13 +196,13 @@ def _feed_samples(
         if buffer is not None:
             buffer.add(images, features)
         count += len(images)
+        if progress is not None:
+            progress(count, n)
     if count != n:
         raise ZooError(f"generated: {count} images are not allowed; must be {n}")
-    if buffer is None:
-        return None
-    features, images = buffer.contents()
-    metrics.feed_buffered(images, features, classifier)
-    return images
+    if buffer is not None:
+        metrics.feed_buffered(buffer, classifier)
+    return buffer
 
 
 def make_protocol(

@@ -21,12 +21,12 @@ __all__ = ["make_codes", "make_density", "make_reconstructions", "make_samples"]
 
 def make_samples(trained: TrainedModel, n: int) -> Tensor:
     """Generate images: uint8 (n, C, H, W) on the CPU."""
-    return to_uint8(trained.sample(n)).cpu()
+    return torch.cat([to_uint8(part).cpu() for part in trained.sample_parts(n)])
 
 
 def make_reconstructions(trained: TrainedAutoencoder, x: Tensor) -> Tensor:
     """Reconstruct uint8 images (B, C, H, W): uint8, same shape, on the CPU."""
-    return to_uint8(trained.reconstruct(from_uint8(x))).cpu()
+    return torch.cat([to_uint8(part).cpu() for part in trained.reconstruction_parts(x)])
 
 
 def make_codes(trained: TrainedModel) -> Codes | None:

@@ -66,8 +66,8 @@ def resolve(
     chosen = {k: v for k, v in asked.items() if k not in run_given}
     if config and "protocol" not in given and _changes_protocol(base, attrs.evolve(settings, options=chosen)):
         settings = attrs.evolve(settings, protocol="")
-    folder = RunFolder(_check_path(out or settings.default_folder()))
-    _check_path(Path(settings.dataset))
+    _check_path("dataset", Path(settings.dataset))
+    folder = RunFolder(_check_path("out", out or settings.default_folder()))
     if resume and folder.config.is_file():
         there = folder.settings()
         merged = _update(there, {"options": {**there.options, **chosen}, **_explicit(base, config, run_given)})
@@ -98,12 +98,12 @@ def _build(model: str, chosen: Mapping[str, Any]) -> Objective:
     return objective
 
 
-def _check_path(path: Path) -> Path:
+def _check_path(name: str, path: Path) -> Path:
     try:
         str(path).encode()
     except UnicodeEncodeError:
         # safetensors and TOML cannot hold it: the run could not be read again.
-        raise UsageError(f"path: {str(path)!r} is not allowed; must be UTF-8") from None
+        raise UsageError(f"{name}: {str(path)!r} is not allowed; must be UTF-8") from None
     return path
 
 

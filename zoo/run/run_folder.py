@@ -182,7 +182,7 @@ class RunFolder:
             self.checkpoint.parent.mkdir(exist_ok=True)
         except OSError as error:
             raise ZooError(f"cannot write {self.checkpoint}: {error.strerror or error}") from error
-        write_atomically(self.checkpoint, serialize(tensors, "facts", facts))
+        write_atomically(self.checkpoint, *serialize(tensors, "facts", facts))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read the tensors and the facts of the last checkpoint.
@@ -204,7 +204,7 @@ class RunFolder:
 
     def save_model(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write the trained networks and the facts needed to rebuild them."""
-        write_atomically(self.model, serialize(tensors, "zoo", facts))
+        write_atomically(self.model, *serialize(tensors, "zoo", facts))
 
     def load_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read the tensors of the trained networks and the facts needed to rebuild them.

@@ -114,6 +114,7 @@ class Scorer:
         data: The data set.
         note: Called with messages, such as an omitted score and the reason.
         settings: Settings of the evaluation; its metrics are replaced by those of the registry.
+        progress: Called while generated images are scored, with their number so far and in total.
 
     Raises:
         UsageError: If a split has fewer than two images.
@@ -125,8 +126,9 @@ class Scorer:
         data: Dataset,
         note: Callable[[str], None],
         settings: EvaluationSettings | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self.data = data
+        self.data, self.progress = data, progress
         self.settings = attrs.evolve(settings or EvaluationSettings(), metrics=registered_metrics())
         self.extractor = choose_extractor(extractor, data.shape[0], note)
         self.second = None if self.extractor is None else choose_second(self.extractor, data.shape[0])
@@ -151,7 +153,7 @@ class Scorer:
         with full_precision():  # also of the model: TF32 changes the images
             generate = partial(make_samples, trained)
             features, second = self._extractors(trained.device)
-            return evaluate(generate, self.data, features, self.settings, functions, second)
+            return evaluate(generate, self.data, features, self.settings, functions, second, self.progress)
 
     def evaluate_images(self, images: Tensor, device: torch.device) -> Scores:
         """Score uint8 images (N, C, H, W) from any source: a random subset of ``settings.n`` images.
@@ -166,7 +168,8 @@ class Scorer:
             images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:n]]
         settings = attrs.evolve(self.settings, n=len(images))
         features, second = self._extractors(device)
-        return evaluate_images(torch.split(images, 500), self.data, features, settings, second=second)
+        batches, progress = torch.split(images, 500), self.progress
+        return evaluate_images(batches, self.data, features, settings, second=second, progress=progress)
 
     def score(self, trained: TrainedModel) -> dict[str, Any]:
         """:meth:`evaluate` as entries of ``result.json``; empty without an extractor."""

@@ -115,7 +115,8 @@ def _run(run: ResolvedRun, ranks: Ranks, callback: CallbackList, interrupts: Int
     data = load_data(settings, callback.decoded)
     if settings.epochs is None and settings.images is None:
         settings = attrs.evolve(settings, epochs=data.epochs)
-    scorer = scoring.Scorer(settings.extractor, data, callback.note, EvaluationSettings(n=settings.samples))
+    evaluation = EvaluationSettings(n=settings.samples)
+    scorer = scoring.Scorer(settings.extractor, data, callback.note, evaluation, callback.scored)
     torch.manual_seed(settings.seed)
     networks = make_networks(objective, data.spec).to(device)
     if not ranks.is_main:  # the networks are equal, the noise of each process its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ from zoo.run.run_folder import RunFolder
 from zoo.terminal import count, printable
 
 __all__ = ["TrainedAutoencoder", "TrainedModel", "load", "make_networks", "wrap_trained"]
+
+_BATCH = 500
+"""Images that networks process at a time, by default."""
+_BATCH_VALUES = _BATCH * 64 * 64 * 3
+"""Values of the images in such a batch, at most: activations are many times as large."""
 
 
 class TrainedModel:
@@ -45,8 +51,7 @@ class TrainedModel:
         self.networks.to(device)
         return self
 
-    @torch.no_grad()
-    def sample(self, n: int, *, seed: int | None = None, batch: int = 500) -> Tensor:
+    def sample(self, n: int, *, seed: int | None = None, batch: int | None = None) -> Tensor:
         """Generate images.
 
         Codes are drawn on the CPU, so that a seed gives the same images on every device, up to rounding. A model that
@@ -55,13 +60,19 @@ class TrainedModel:
         Args:
             n: Number of images.
             seed: Seed of the codes; None for torch's global generator.
-            batch: Number of images generated at a time.
+            batch: Number of images generated at a time; None for 500, fewer of more than 64×64×3 values.
 
         Returns:
             Images (n, C, H, W) in [−1, 1].
         """
+        return torch.cat(list(self.sample_parts(n, seed=seed, batch=batch)))
+
+    @torch.no_grad()
+    def sample_parts(self, n: int, *, seed: int | None = None, batch: int | None = None) -> Iterator[Tensor]:
+        """The images of :meth:`sample`, ``batch`` at a time."""
         if n < 1:
             raise UsageError(f"n: {n} is not allowed; must be at least 1")
+        batch = batch or self._default_batch
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices, enabled=seed is not None):
             if seed is not None:
@@ -69,24 +80,30 @@ class TrainedModel:
             if type(self.objective).sample is Generator.sample:
                 # All codes at once: drawn in batches, they would depend on the batch size.
                 codes = self.objective.prior(torch.empty(0), n).to(self.device)
-                parts = [self.objective.decode(self.networks, z) for z in torch.split(codes, batch)]
+                for z in torch.split(codes, batch):
+                    yield self.objective.decode(self.networks, z).float()
             else:
-                parts = [self.objective.sample(self.networks, min(batch, n - i)) for i in range(0, n, batch)]
-        return torch.cat(parts).float()
+                for i in range(0, n, batch):
+                    yield self.objective.sample(self.networks, min(batch, n - i)).float()
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
-        """Decode codes z (B, d) to mean images (B, C, H, W) in [−1, 1]."""
+        """Decode codes z (B, d) to mean images (B, C, H, W) in [−1, 1], a part at a time."""
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             latent = self.objective.prior(z, 1).shape[1]
         if z.ndim != 2 or z.shape[1] != latent:
             raise UsageError(f"z: shape {tuple(z.shape)} is not allowed; must be (B, {latent})")
-        return self.objective.decode(self.networks, z).float()
+        parts = torch.split(z, self._default_batch)
+        return torch.cat([self.objective.decode(self.networks, part) for part in parts]).float()
+
+    @property
+    def _default_batch(self) -> int:
+        return max(1, min(_BATCH, _BATCH_VALUES // math.prod(self.data.shape)))
 
     def images(self, n: int, *, seed: int | None = None) -> NDArray[np.uint8]:
         """Generate images as a uint8 array: (n, H, W) for one channel, (n, H, W, C) for three."""
-        return to_image_array(to_uint8(self.sample(n, seed=seed)))
+        return to_image_array(torch.cat([to_uint8(part).cpu() for part in self.sample_parts(n, seed=seed)]))
 
 
 class TrainedAutoencoder(TrainedModel):
@@ -100,25 +117,31 @@ class TrainedAutoencoder(TrainedModel):
 
     objective: Autoencoder
 
-    def _inputs(self, x: Tensor | NDArray[Any], batch: int) -> Iterator[Tensor]:
+    def _inputs(self, x: Tensor | NDArray[Any], batch: int | None) -> Iterator[Tensor]:
         x = torch.as_tensor(x)
         if x.dtype != torch.uint8 and not x.is_floating_point():
             raise UsageError(f"x: {x.dtype} is not allowed; must be float in [−1, 1], or uint8")
         if x.dim() == 0 or tuple(x.shape[1:]) != self.data.shape:
             wanted = ", ".join(map(str, self.data.shape))
             raise UsageError(f"x: shape {tuple(x.shape)} is not allowed; must be (B, {wanted})")
-        for part in chunks(x, batch):  # converted one by one: floats take four times the memory of uint8
+        # Converted part by part: floats take four times the memory of uint8.
+        for part in chunks(x, batch or self._default_batch):
             yield (from_uint8(part) if part.dtype == torch.uint8 else part.float()).to(self.device)
 
     @torch.no_grad()
-    def encode(self, x: Tensor | NDArray[Any], *, batch: int = 500) -> Tensor:
+    def encode(self, x: Tensor | NDArray[Any], *, batch: int | None = None) -> Tensor:
         """Encode images x (B, C, H, W), in [−1, 1] or uint8, to posterior means (B, d)."""
         return torch.cat([self.objective.encode(self.networks, part) for part in self._inputs(x, batch)]).float()
 
-    @torch.no_grad()
-    def reconstruct(self, x: Tensor | NDArray[Any], *, batch: int = 500) -> Tensor:
+    def reconstruct(self, x: Tensor | NDArray[Any], *, batch: int | None = None) -> Tensor:
         """Encode and decode images x (B, C, H, W), in [−1, 1] or uint8, to images (B, C, H, W) in [−1, 1]."""
-        return torch.cat([self.objective.reconstruct(self.networks, part) for part in self._inputs(x, batch)]).float()
+        return torch.cat(list(self.reconstruction_parts(x, batch=batch)))
+
+    @torch.no_grad()
+    def reconstruction_parts(self, x: Tensor | NDArray[Any], *, batch: int | None = None) -> Iterator[Tensor]:
+        """The images of :meth:`reconstruct`, ``batch`` at a time."""
+        for part in self._inputs(x, batch):
+            yield self.objective.reconstruct(self.networks, part).float()
 
 
 def to_image_array(images: Tensor) -> NDArray[np.uint8]:

@@ -73,6 +73,7 @@ def fit(
             raise ZooError(
                 f"{folder.checkpoint} does not fit this run: {reason}; delete it, and --resume begins anew"
             ) from None
+        del tensors  # several times the memory of the networks
         seconds = facts["seconds"]
     if ranks.is_main:
         malformed = folder.trim_metrics(engine.step_count)
@@ -87,7 +88,7 @@ def fit(
 
     def save() -> None:
         engine.check_finite()
-        state = engine.state()
+        state = engine.state(copy=False)
         for name, value in state.items():
             if name.startswith("net/") and value.is_floating_point() and not value.isfinite().all():
                 raise DivergedError(name[4:], f"not finite after step {engine.step_count}", engine.step_count)
