@@ -9,9 +9,12 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -699,6 +702,31 @@ def test_exif_orientation_is_applied_before_anything_else(photos):
     assert folder.shape == (3, 32, 16)
     assert folder.train.images[..., :14, :].max() < 40
     assert folder.train.images[..., 18:, :].min() > 215
+
+
+def test_large_images_are_decoded_few_at_a_time(photos, monkeypatch):
+    """Sixteen threads with 13,000² pixels each took 4.5 GB; an image above the budget is decoded alone."""
+    from zoo.data import images
+
+    paths = [picture(photos / f"{i}.png", (300, 300) if i == 7 else (100, 100), "L", i) for i in range(20)]
+    held, most, lock, render = [0], [0, 0], threading.Lock(), images.render
+
+    def watched(image: Image.Image, form: ImageFormat) -> Any:
+        with lock:
+            held[0] += 1
+            most[image.width == 300] = max(most[image.width == 300], held[0])
+        time.sleep(0.01)
+        with lock:
+            held[0] -= 1
+        return render(image, form)
+
+    size = 100 * 100 * images._PIXEL_BYTES
+    monkeypatch.setattr(images, "_BUDGET", images._Budget(3 * size, 3 * size))
+    monkeypatch.setattr(images, "render", watched)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    form = ImageFormat((8, 8), 1)
+    assert len(images.in_threads(lambda path: images.read(path, form), paths)) == 20
+    assert most == [3, 1]
 
 
 def test_float_pixels_are_refused_because_their_range_is_unknown(photos):

@@ -158,6 +158,26 @@ def test_the_speed_pages_tables_are_the_records(script):
     assert written == script("docs/speed_tables.py").page(), "run python docs/speed_tables.py"
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_no_readme_claims_more_speed_than_was_measured(name):
+    """Per processor: the ratios to a hand-written loop, then those to pythae."""
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").split("## Measurements")[1]
+    measured = {}
+    for processor in ("Zen 5", "Zen 4"):
+        (row,) = re.findall(rf"^\| {processor} .*$", page, re.MULTILINE)
+        mlp, conv, pythae = ([float(n) for n in re.findall(r"[\d.]+", cell)] for cell in row.split("|")[2:5])
+        measured[processor] = [[min(mlp + conv), max(mlp + conv)], [min(pythae), max(pythae)]]
+    record = json.loads((ROOT / "benchmarks" / "records" / "speed-cpu.json").read_text())
+    for i, key in ((0, "loops"), (1, "peers")):
+        ratios = [line.get("ratio") or line["same losses ratio"] for line in record[key]]
+        assert measured["Zen 5"][i] == [round(min(ratios), 2), round(max(ratios), 2)]
+    line = (ROOT / name).read_text(encoding="utf-8").split("docs/speed.md)")[-1].split("\n- ")[0]
+    claimed = [float(n) for n in re.findall(r"\d\.\d+", line)]
+    bounds = [bound for pairs in measured.values() for pair in pairs for bound in pair]
+    assert len(claimed) == len(bounds) == 8
+    assert all(claim <= bound for claim, bound in zip(claimed, bounds, strict=True)), (claimed, bounds)
+
+
 def tracked(*suffixes: str) -> list[Path]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [ROOT / name for name in listed.split("\0") if name.endswith(suffixes) and (ROOT / name).is_file()]

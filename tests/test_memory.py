@@ -182,13 +182,34 @@ def test_large_images_are_generated_and_reconstructed_in_small_batches(runs, mon
     assert sizes == [20, 20, 10] * 2
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_compared_a_few_at_a_time(monkeypatch, channels):
+    """The floats of SSIM take 60 times the memory of the images."""
+    from zoo.metrics import image_similarity, reconstruction
+
+    images, others = torch.randint(0, 256, (2, 50, channels, 40, 36), dtype=torch.uint8)
+
+    def found() -> list[Tensor]:
+        error = reconstruction.ReconstructionError()
+        error.update(images, others)
+        functions = (image_similarity.peak_signal_noise_ratio, image_similarity.structural_similarity)
+        return [*(function(images, others) for function in functions), error.compute()]
+
+    whole = found()
+    for module in (image_similarity, reconstruction):
+        monkeypatch.setattr(module, "_PART_BYTES", 7 * 40 * 36 * channels)
+    for a, b in zip(whole, found(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-6)
+    assert len(whole[0]) == len(whole[1]) == 50
+
+
 # --- a whole run ---
 
 RUN = """
 import sys
 from zoo.cli import main
 from zoo.data import mapped
-mapped.RELEASE_BYTES = 2**24
+mapped.RELEASE_BYTES = 2**24  # not 128 MB, so that the data set may be small
 main(sys.argv[1:])
 """
 
@@ -220,4 +241,4 @@ def test_the_peak_memory_of_a_run_does_not_grow_with_a_mapped_data_set(tmp_path)
         else:
             os.link(tmp_path / "few" / f"class{i % 2}" / f"{i % 20}.bmp", folder / f"{i}.bmp")
     few, many = (peak_memory(tmp_path / f"run-{n}", tmp_path / f"cache-{n}", tmp_path / n) for n in ("few", "many"))
-    assert many - few < 80e6, f"{few / 1e6:.0f} MB for 16 MB of pixels, {many / 1e6:.0f} MB for 164 MB"
+    assert many - few < 150e6, f"{few / 1e6:.0f} MB for 16 MB of pixels, {many / 1e6:.0f} MB for 164 MB"

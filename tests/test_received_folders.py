@@ -317,6 +317,17 @@ def test_escapes_in_a_config_reach_no_terminal(cli, run, runs, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(found))
     done = cli("compare", tmp_path / "a.json", runs / "vae" / "result.json")
     assert is_clean(done.out + done.err)
+    found["protocol"]["resize"] = ESCAPES
+    (tmp_path / "a.json").write_text(json.dumps(found))
+    done = cli("compare", tmp_path / "a.json", runs / "vae" / "result.json")
+    done.refused(1, "protocol's resize is not a line of text")
+    assert is_clean(done.out + done.err)
+    protocol = {"name": ESCAPES, "version": 1, "about": ESCAPES, "options": {ESCAPES: 1}, "train": {"epochs": 1}}
+    (tmp_path / "p.toml").write_text(tomli_w.dumps(protocol))
+    for dataset in ("digits", ESCAPES):
+        args = ["--models", "vae", "--datasets", dataset, "--seeds", 1, "--protocol", tmp_path / "p.toml", "--dry-run"]
+        done = cli("bench", *args, "--out", tmp_path / "b")
+        assert is_clean(done.out + done.err), done.out + done.err
 
 
 def test_names_of_images_reach_no_terminal(cli, tmp_path):

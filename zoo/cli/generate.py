@@ -240,7 +240,7 @@ def _write_images(images: Tensor, target: Path) -> None:
         np.save(buffer, to_image_array(images), allow_pickle=False)
         write_atomically(target, buffer.getvalue())
     elif target.exists() and not target.is_dir():
-        raise ZooError(f"out: {target} is not a folder; it must end in .png or .npy, or be a folder")
+        raise ZooError(f"out: cannot write to {target}: it is not a folder; must end in .png or .npy, or be a folder")
     else:
         _make_parent(target / "x")
         digits = len(str(len(images) - 1))

@@ -18,8 +18,8 @@ __all__ = ["chunks", "is_mapped", "map_images", "take"]
 
 RELEASE_BYTES = 2**27
 """Mapped bytes after whose reading the pages are released: the most that a mapped file adds to a process's memory."""
-FAULT_BYTES = 2**16
-"""Bytes that Linux maps around an address that is read for the first time."""
+FAULT_BYTES = 2**21
+"""Most bytes that Linux maps around an address that is read for the first time: 64 KiB, or a folio of its cache."""
 
 
 @attrs.define(eq=False)

@@ -19,7 +19,7 @@ from zoo.errors import ZooError
 __all__ = ["DataOptions", "DataSource", "DataSpec", "DataWarning", "Dataset", "Split", "StoredStatistics"]
 
 
-_PART_BYTES = 2**24
+_PART_BYTES = 2**22
 """Bytes of images that are converted at a time."""
 
 

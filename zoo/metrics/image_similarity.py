@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 import torch
@@ -16,6 +17,9 @@ __all__ = ["PSNR", "SSIM", "peak_signal_noise_ratio", "structural_similarity"]
 
 _MIN_MSE = 1 / 12
 """Variance of the rounding to gray levels, which two equal uint8 images hide: 58.9 dB."""
+
+_PART_BYTES = 2**21
+"""Bytes of uint8 images that are compared at a time; SSIM takes about 60 times as much."""
 
 _SIGMA, _RADIUS = 1.5, 5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -38,7 +42,7 @@ def peak_signal_noise_ratio(images: Tensor, others: Tensor) -> Tensor:
     13.979
     """
     _check(images, others)
-    mse = (images.double() - others.double()).square().flatten(1).mean(1)
+    mse = _in_parts(lambda x, y: (x.double() - y.double()).square().flatten(1).mean(1), images, others)
     return 10 * torch.log10(255**2 / mse.clamp(min=_MIN_MSE))
 
 
@@ -68,13 +72,24 @@ def structural_similarity(images: Tensor, others: Tensor) -> Tensor:
         height, width = images.shape[2:]
         raise UsageError(f"images: {height}×{width} pixels are not allowed; SSIM needs at least {_RADIUS + 1} per side")
     down, across = (_window(size, images.device) for size in images.shape[2:])
-    # Centered: in float32, E[x²] − E[x]² loses fewer digits. Variances do not depend on the center.
-    x, y = (part.float() - 127.5 for part in (images, others))
-    mean_x, mean_y, xx, yy, xy = (down @ part @ across.T for part in (x, y, x * x, y * y, x * y))
-    var_x, var_y, cov = (xx - mean_x**2).clamp(min=0), (yy - mean_y**2).clamp(min=0), xy - mean_x * mean_y
-    mean_x, mean_y = mean_x + 127.5, mean_y + 127.5
-    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
-    return (luminance * (2 * cov + _C2) / (var_x + var_y + _C2)).flatten(1).mean(1)
+
+    def similarity(x: Tensor, y: Tensor) -> Tensor:
+        # Centered: in float32, E[x²] − E[x]² loses fewer digits. Variances do not depend on the center.
+        x, y = (part.float() - 127.5 for part in (x, y))
+        mean_x, mean_y, xx, yy, xy = (down @ part @ across.T for part in (x, y, x * x, y * y, x * y))
+        var_x, var_y, cov = (xx - mean_x**2).clamp(min=0), (yy - mean_y**2).clamp(min=0), xy - mean_x * mean_y
+        mean_x, mean_y = mean_x + 127.5, mean_y + 127.5
+        luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
+        return (luminance * (2 * cov + _C2) / (var_x + var_y + _C2)).flatten(1).mean(1)
+
+    return _in_parts(similarity, images, others)
+
+
+def _in_parts(function: Callable[[Tensor, Tensor], Tensor], images: Tensor, others: Tensor) -> Tensor:
+    """Values of a function of pairs of images, computed a few at a time: floats take many times the memory."""
+    size = max(1, _PART_BYTES // max(1, images[:1].nbytes))
+    parts = zip(torch.split(images, size), torch.split(others, size), strict=True)
+    return torch.cat([function(x, y) for x, y in parts])
 
 
 def _window(size: int, device: torch.device) -> Tensor:

@@ -15,6 +15,9 @@ from zoo.metrics.score_info import ScoreInfo
 __all__ = ["PerceptualDistance", "perceptual_distance"]
 
 _MIN_SIDE = 16
+_BATCH = 50
+"""Images that the network processes at a time, fewer of more than 64×64 pixels."""
+
 _EPSILON = 1e-10
 
 
@@ -97,6 +100,7 @@ class PerceptualDistance(RunningMean):
 
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
         """Add images and their reconstructions, both uint8 (B, C, H, W)."""
-        parts = zip(torch.split(images, 50), torch.split(reconstructions, 50), strict=True)
+        size = max(1, min(_BATCH, _BATCH * 64 * 64 // (images.shape[2] * images.shape[3])))
+        parts = zip(torch.split(images, size), torch.split(reconstructions, size), strict=True)
         for x, y in parts:
             self.add(perceptual_distance(self.network(x), self.network(y.to(x.device))))

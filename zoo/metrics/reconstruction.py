@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from zoo.metrics.metric import MetricSet
@@ -11,6 +12,9 @@ from zoo.metrics.running_mean import RunningMean
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["ReconstructionError"]
+
+_PART_BYTES = 500 * 64 * 64 * 3
+"""Bytes of uint8 images that are compared at a time, in float64."""
 
 
 class ReconstructionError(RunningMean):
@@ -39,5 +43,7 @@ class ReconstructionError(RunningMean):
 
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
         """Add images and their reconstructions, both uint8 (B, C, H, W)."""
-        error = (reconstructions.to(images.device).double() - images.double()) / 255
-        self.add(error.square())
+        size = max(1, _PART_BYTES // max(1, images[:1].nbytes))
+        parts = zip(torch.split(images, size), torch.split(reconstructions.to(images.device), size), strict=True)
+        for x, y in parts:
+            self.add(((y.double() - x.double()) / 255).square())
