@@ -53,12 +53,16 @@ class Check:
         test: Whether a value is allowed.
         names: For checks of registered names: their kind, such as ``family``, and a function that returns them.
         several: Whether a value is a list, separated by commas, of which every part must pass.
+        low: Lower limit of a number; itself allowed or not.
+        high: Upper limit of a number; itself allowed or not.
     """
 
     allows: str
     test: Callable[[Any], bool]
     names: tuple[str, Callable[[], Iterable[str]]] | None = None
     several: bool = False
+    low: float = -math.inf
+    high: float = math.inf
 
 
 _registered_names: dict[str, Callable[[], Iterable[str]]] = {}
@@ -91,17 +95,17 @@ def registered(kind: str, kinds: str, *, several: bool = False) -> Check:
 
 def at_least(low: float) -> Check:
     """Allow values ≥ ``low``."""
-    return Check(f"at least {low:g}", lambda v: v >= low)
+    return Check(f"at least {low:g}", lambda v: v >= low, low=low)
 
 
 def above(low: float) -> Check:
     """Allow values > ``low``."""
-    return Check(f"above {low:g}", lambda v: v > low)
+    return Check(f"above {low:g}", lambda v: v > low, low=low)
 
 
 def below(high: float) -> Check:
     """Allow values < ``high``."""
-    return Check(f"below {high:g}", lambda v: v < high)
+    return Check(f"below {high:g}", lambda v: v < high, high=high)
 
 
 def between(low: float, high: float, inclusive: Literal["both", "left"] = "both") -> Check:
@@ -113,8 +117,8 @@ def between(low: float, high: float, inclusive: Literal["both", "left"] = "both"
         inclusive: ``both`` allows ``high``; ``left`` does not.
     """
     if inclusive == "left":
-        return Check(f"at least {low:g} and below {high:g}", lambda v: low <= v < high)
-    return Check(f"between {low:.10g} and {high:.10g}", lambda v: low <= v <= high)
+        return Check(f"at least {low:g} and below {high:g}", lambda v: low <= v < high, low=low, high=high)
+    return Check(f"between {low:.10g} and {high:.10g}", lambda v: low <= v <= high, low=low, high=high)
 
 
 @attrs.frozen
@@ -143,6 +147,13 @@ class OptionInfo:
     def flag(self) -> str:
         """Flag of ``zoo run``, such as ``--latent``."""
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lower and upper limit of a number, infinite without one; the limits themselves may not be allowed."""
+        return max((c.low for c in self.checks), default=-math.inf), min(
+            (c.high for c in self.checks), default=math.inf
+        )
 
     @property
     def several(self) -> bool:

@@ -20,10 +20,12 @@ from zoo.cli.bench import bench
 from zoo.cli.console import echo
 from zoo.cli.export import export
 from zoo.cli.group import ZooGroup
+from zoo.cli.hub import pull, push
 from zoo.cli.leaderboard import leaderboard
 from zoo.cli.new import new
 from zoo.cli.report import report
 from zoo.cli.run import RunGroup
+from zoo.cli.tune import TuneCommand
 from zoo.errors import Interrupted, ZooError
 from zoo.terminal import open_standard_streams, tolerant_output
 from zoo.version import __version__
@@ -56,8 +58,11 @@ for command in (
     generate.traverse,
     generate.encode,
     export,
+    push,
+    pull,
     evaluate.evaluate,
     evaluate.compare,
+    TuneCommand(),
     bench,
     leaderboard,
     info.check,

@@ -19,6 +19,7 @@ from zoo.data.memory_limit import parse_bytes
 from zoo.data.pixels import from_uint8, to_uint8
 from zoo.data.spec import DataOptions, Dataset, DataSource, DataSpec, DataWarning, Split
 from zoo.data.torchvision_sets import load_cifar10, load_emnist, load_mnist_like, load_svhn
+from zoo.data.validation_split import count_held_out, hold_out
 from zoo.errors import UsageError, unknown_name
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "bundled_sources",
     "cache_dir",
     "chunks",
+    "count_held_out",
     "from_uint8",
+    "hold_out",
     "is_mapped",
     "load_dataset",
     "open_folder",

@@ -96,6 +96,7 @@ class Dataset:
         test: Images to evaluate on; never seen in training.
         classes: Class names, indexed by label; () without labels.
         epochs: Default number of passes over `train`.
+        evaluation_split: Name of the split in `test`: ``validation`` if it was held out of the training images.
         stored: Statistics computed when the images were stored; None computes them on first use.
 
     Raises:
@@ -107,6 +108,7 @@ class Dataset:
     test: Split
     classes: tuple[str, ...] = ()
     epochs: int = 20
+    evaluation_split: str = attrs.field(default="test", kw_only=True)
     stored: StoredStatistics | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:

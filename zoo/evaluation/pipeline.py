@@ -235,6 +235,7 @@ def make_protocol(
         n_generated=default_n(dataset) if settings.n is None else settings.n,
         bn_mode=settings.bn_mode,
         seed=settings.seed,
+        reference_split=dataset.evaluation_split,
         libraries=versions(extractor.libraries),
         metrics=protocol_entries(),
         contributed_metrics=contributed,

@@ -58,6 +58,10 @@ class EvaluationData(Protocol):
         """Digest of its content."""
 
     @property
+    def evaluation_split(self) -> str:
+        """Name of the split in ``test``."""
+
+    @property
     def train(self) -> Split:
         """Training split."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import torch
 
-from zoo.data import DataOptions, DataSpec, load_dataset
+from zoo.data import DataOptions, DataSpec, count_held_out, load_dataset
 from zoo.engine import BatchStream, Engine
 from zoo.errors import UsageError
 from zoo.interfaces import Objective
@@ -91,6 +91,8 @@ def plan_run(
     run = resolve(model, given, config=config, preset=preset, out=out, resume=resume)
     settings, objective = run.settings, run.objective
     shape, train_images, epochs = _describe_data(settings)
+    if settings.validation is not None:
+        train_images -= count_held_out(train_images, settings.validation)
     if settings.epochs is None and settings.images is None:
         settings = attrs.evolve(settings, epochs=epochs)
     if settings.batch > train_images:

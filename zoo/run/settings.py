@@ -106,6 +106,12 @@ class RunSettings(ImageOptions, SourceOptions):
         "Findings about the health of the run that end it: any, collapse, nan, mode-collapse, posterior-collapse, "
         "critic-saturation, exploding-gradients, dead-units, separated by commas, or none.",
     )
+    validation: float | None = option(
+        None,
+        "Fraction of the training images to hold out; they replace the test images in scores and pictures.",
+        above(0),
+        below(1),
+    )
     checkpoint_seconds: float = option(30.0, "Seconds between checkpoints.", at_least(0))
     tracker: str | None = option(
         None,

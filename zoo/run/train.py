@@ -12,7 +12,7 @@ import torch
 from zoo import options
 from zoo.accelerators import KERNELS, choose_kernels, parse_kernels
 from zoo.callbacks import Callback, CallbackList
-from zoo.data import DataOptions, Dataset, cache_dir, load_dataset, parse_bytes
+from zoo.data import DataOptions, Dataset, cache_dir, hold_out, load_dataset, parse_bytes
 from zoo.engine import MIN_SPEEDUP, BatchStream, Engine, Ranks, bf16_speedup
 from zoo.errors import Interrupted, UsageError, ZooError
 from zoo.evaluation import EvaluationSettings
@@ -46,7 +46,8 @@ def load_data(settings: RunSettings, progress: Callable[[int, int], None] | None
         memory=None if settings.data_memory is None else parse_bytes(settings.data_memory, "data_memory"),
         progress=progress,
     )
-    return load_dataset(settings.dataset, data_options, registry().sources())
+    data = load_dataset(settings.dataset, data_options, registry().sources())
+    return data if settings.validation is None else hold_out(data, settings.validation)
 
 
 def choose_device(name: str) -> torch.device:

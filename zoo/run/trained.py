@@ -18,6 +18,7 @@ from zoo.errors import UsageError, ZooError
 from zoo.interfaces import Autoencoder, Generator, Networks, Objective
 from zoo.memory import AllocationError, AllocationLimit, format_bytes, total_memory
 from zoo.registry import registry
+from zoo.run.hub import PREFIX, download
 from zoo.run.run_folder import RunFolder
 from zoo.terminal import count, printable
 
@@ -187,7 +188,7 @@ def load(run: str | Path, *, device: str = "cpu") -> TrainedModel:
     """Load the trained model of a run folder.
 
     Args:
-        run: The run folder.
+        run: The run folder, or ``hf:user/name`` (``hf:user/name@revision``) on the Hugging Face Hub (extra ``hub``).
         device: Device of the networks.
 
     Returns:
@@ -197,6 +198,10 @@ def load(run: str | Path, *, device: str = "cpu") -> TrainedModel:
         UsageError: If there is no run, it is unfinished, or its model is not installed.
         ZooError: If the weights are damaged or belong to another run.
     """
+    if str(run).startswith(PREFIX):
+        if isinstance(run, Path):  # of a command, which may write to the folder
+            raise UsageError(f"{run} is not a run folder; zoo pull {run} downloads it to one")
+        run = download(run)
     folder = RunFolder(Path(run))
     tensors, facts = folder.load_model()
     objective = options.build(registry().model(facts["model"]), facts["options"])
