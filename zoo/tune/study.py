@@ -207,10 +207,10 @@ class Study:
 
     def _write(self, study: optuna.Study) -> list[TrialRow]:
         found = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-        done = [trial for trial in found if trial.value is not None]
+        done = [(trial.value, trial.number, trial.params) for trial in found if trial.value is not None]
         rows = [
-            TrialRow(t.number, t.params, self._sign(t.number) * t.value)
-            for t in sorted(done, key=lambda t: (t.value, t.number))
+            TrialRow(number, values, self._sign(number) * value)
+            for value, number, values in sorted(done, key=lambda entry: entry[:2])
         ]
         rows += [TrialRow(t.number, t.params, None, "failed") for t in found if t.value is None]
         buffer = io.StringIO()
