@@ -119,7 +119,7 @@ class VAEWGANGP(zoo.Autoencoder):
     latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))
     beta1: float = zoo.option(0.0, "Decay of Adam's first moment.", zoo.between(0, 1, inclusive="left"))
-    gamma: float = zoo.option(0.1, "γ: weight of the reconstruction against the adversarial loss.", zoo.above(0))
+    gamma: float = zoo.option(0.01, "γ: weight of the reconstruction against the adversarial loss.", zoo.above(0))
     penalty: float = zoo.option(10.0, "λ: weight of the gradient penalty.", zoo.at_least(0))
     n_critic: int = zoo.option(2, "Critic updates per update of the other networks.", zoo.at_least(1))
 
@@ -148,10 +148,12 @@ class VAEWGANGP(zoo.Autoencoder):
     def autoencoder_terms(self, net: zoo.Networks, x: Tensor) -> Mapping[str, Tensor]:
         """The ELBO with unit variance, and the adversarial loss of the decoder."""
         q = net.encoder(x)
+        # One batch: in evaluation the decoder's batch statistics must fit both kinds of codes.
+        x_rec, x_new = net.decoder(torch.cat([q.rsample(), self.prior(x)])).chunk(2)
         return {
             "kl": q.kl().mean(),
-            "rec": zoo.half_sse(net.decoder(q.rsample()), x),
-            "fool": -net.critic(net.decoder(self.prior(x))).logits.mean(),
+            "rec": zoo.half_sse(x_rec, x),
+            "fool": -net.critic(x_new).logits.mean(),
         }
 
     def optimizer(self, network: str, turn: str) -> zoo.Optimizer:

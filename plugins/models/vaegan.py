@@ -46,7 +46,7 @@ class VAEGAN(zoo.Autoencoder):
     lr: float = zoo.option(3e-4, "Learning rate.", zoo.above(0))
     tap: int = zoo.option(2, "Critic stage l whose features define the reconstruction error, Dis_l.", zoo.at_least(1))
     pre_norm: bool = zoo.option(False, "Take Dis_l before its batch normalization, as in the authors' code.")
-    gamma: float = zoo.option(1e-2, "γ: weight of `like` against the adversarial loss, for the decoder.", zoo.above(0))
+    gamma: float = zoo.option(4e-3, "γ: weight of `like` against the adversarial loss, for the decoder.", zoo.above(0))
     fakes: Literal["both", "prior", "reconstruction"] = zoo.option(
         "both",
         "Fake images of the critic: Dec(z) with z from the prior, Dec(z) with z from Enc(x), or both (Algorithm 1).",
