@@ -12,6 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from zoo.cli.completion import complete_models
 from zoo.cli.console import make_console, make_table, summary_line
 from zoo.cli.group import plugin_failures, warn_of_failures
 from zoo.game import Turn, player_groups, term_names
@@ -84,7 +85,7 @@ def _rows(kind: str, found: Registry) -> Iterator[tuple[str, ...]]:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_models)
 def show(model: str) -> None:
     """Show a model's paper, game table, options and presets.
 
@@ -143,7 +144,7 @@ def game_table(objective: Objective, turn: Turn) -> Table:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_models)
 @click.option("--slow", is_flag=True, help="Also train on 64 images and check that the model learns.")
 def check(model: str, slow: bool) -> None:
     """Run the conformance suite on a model (for plugin authors)."""

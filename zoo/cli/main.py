@@ -17,6 +17,7 @@ import click
 
 from zoo.cli import evaluate, generate, info
 from zoo.cli.bench import bench
+from zoo.cli.completion import VARIABLE, completion
 from zoo.cli.console import echo
 from zoo.cli.export import export
 from zoo.cli.group import ZooGroup
@@ -68,6 +69,7 @@ for command in (
     info.check,
     new,
     info.doctor,
+    completion,
 ):
     cli.add_command(command)
 
@@ -107,7 +109,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str], debug: bool) -> int:
     """Run a command and return its exit status."""
     try:
-        status: Any = cli.main(arguments, prog_name="zoo", standalone_mode=False)
+        status: Any = cli.main(arguments, prog_name="zoo", complete_var=VARIABLE, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         echo(error.format_message())
         return 0

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 from rich.markup import escape
 
+from zoo.cli.completion import complete_names
 from zoo.cli.console import echo, format_duration, make_console, make_table, summary_line
 from zoo.cli.parameters import FilePath
 from zoo.cli.report import report_run
@@ -108,6 +109,10 @@ class ModelCommand(click.Command):
             help="\n\n".join((summary_line(model), model.paper)),
         )
 
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        own = super().get_params(ctx)
+        return [*_settings(), *own] if ctx.resilient_parsing else own  # a shell completes both
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
@@ -140,7 +145,10 @@ def make_flag(info: OptionInfo) -> click.Option:
         )
     kind: Any = click.Choice([str(c) for c in info.choices]) if info.choices and info.kind is str else info.kind
     metavar = None if info.choices else {int: "N", float: "X", str: "TEXT"}[info.kind]
-    return click.Option([info.flag, info.name], type=kind, default=None, metavar=metavar, help=note)
+    completer = complete_names(info)
+    return click.Option(
+        [info.flag, info.name], type=kind, default=None, metavar=metavar, help=note, shell_complete=completer
+    )
 
 
 def _settings() -> list[click.Option]:
