@@ -281,7 +281,11 @@ def test_pipe(cli, tmp_path):
     assert done.err == ""
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.out)
     assert re.search(r"^vae trains on 1,280 images of digits \(1 epoch, batch 64, seed 0\)", done.out)
-    assert re.search(r"^epoch 1\.0  1,280/1,280  [\d,]+ images/s  0:00 left  nll [\d.]+  kl [\d.]+$", done.out, re.M)
+    assert re.search(
+        r"^epoch 1\.0: 1,280 of 1,280 images, [\d,]+ images/s, 0:00 left; loss terms: nll [\d.]+, kl [\d.]+$",
+        done.out,
+        re.M,
+    )
     for name in ("FD-classifier", "reconstruction MSE", "classes covered", "training"):
         assert re.search(rf"^{name} +[\d.]+", done.out, re.M)
     assert str(tmp_path / "run") in done.out
@@ -320,7 +324,7 @@ def test_terminal(tmp_path):
     bars = [line for line in lines if "images/s" in line and "━" in line]
     assert bars
     assert all(re.search(r"^vae .*epoch \d\.\d", line) for line in bars if line.startswith("vae"))
-    assert any(re.search(r"^nll [\d.e+]+ +kl [\d.e+]+", line) for line in lines)
+    assert any(re.search(r"^loss terms +nll [\d.e+]+ +kl [\d.e+]+", line) for line in lines)
     assert any(line.startswith("FD-classifier ") for line in lines)
     assert (
         max(len(line) for line in lines if str(tmp_path) not in line and not line.startswith(("wrote", "epoch"))) <= 80
@@ -379,7 +383,7 @@ def test_lines_in_a_log_are_few(tmp_path):
     report.started(RunSettings(model="vae", epochs=1).to_table(), tmp_path, 1000, 0)
     for images in range(10, 1001, 10):
         report.step_logged(images // 10, images, images / 1000, {"nll": 1.0}, {})
-    assert [line.split()[1] for line in out.getvalue().splitlines() if line.startswith("epoch")] == ["1.0"]
+    assert [line.split()[1] for line in out.getvalue().splitlines() if line.startswith("epoch")] == ["1.0:"]
 
 
 def test_terminal_without_accents(tmp_path):

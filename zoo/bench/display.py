@@ -17,7 +17,7 @@ from zoo.bench.grid_status import CellState, CellStatus, GridStatus
 from zoo.errors import ZooError
 from zoo.terminal import make_console, printable
 
-__all__ = ["GLYPHS", "LiveDisplay", "PlainDisplay", "create_display", "render_grid", "summary"]
+__all__ = ["GLYPHS", "LiveDisplay", "PlainDisplay", "QuietDisplay", "create_display", "render_grid", "summary"]
 
 GLYPHS: dict[CellState, tuple[str, str]] = {
     CellState.WAITING: ("·", "dim"),
@@ -67,6 +67,19 @@ class PlainDisplay:
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class QuietDisplay(PlainDisplay):
+    """Prints nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(make_console())
+
+    def started(self, grid_status: GridStatus) -> None:
+        """Do nothing."""
+
+    def changed(self, status: CellStatus, event: str) -> None:
+        """Do nothing."""
 
 
 class LiveDisplay(PlainDisplay):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 from filelock import FileLock
@@ -81,6 +82,22 @@ class GridStatus:
     def complete(self) -> bool:
         """Whether every cell is done or has diverged."""
         return self.count(CellState.DONE, CellState.DIVERGED) == len(self.cells)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The cells for JSON."""
+        cells = [
+            {
+                "model": status.cell.model,
+                "dataset": status.cell.dataset,
+                "seed": status.cell.seed,
+                "folder": str(status.cell.folder),
+                "state": status.state.value,
+                "reason": status.reason,
+                "attempts": status.attempts,
+            }
+            for status in self.cells
+        ]
+        return {"cells": cells, "complete": self.complete}
 
 
 def make_cells(protocol: BenchProtocol, grid: Grid, out: Path, device: str = "auto") -> list[Cell]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from zoo.bench.executors import EXECUTORS
-from zoo.cli.console import echo, make_console
+from zoo.cli.console import as_json, echo, make_console, print_json
 from zoo.cli.parameters import FilePath
 from zoo.errors import UsageError, ZooError
 
@@ -46,6 +46,8 @@ __all__ = ["bench"]
     help="For submitit: a SLURM option, such as partition=gpu; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the grid without running anything.")
+@click.option("--quiet", is_flag=True, help="Print the last line and errors only.")
+@as_json
 @click.option("--out", required=True, type=FilePath(), help="Folder of the benchmark.")
 def bench(
     models: str | None,
@@ -63,6 +65,8 @@ def bench(
     rescore: bool,
     slurm: tuple[str, ...],
     dry_run: bool,
+    quiet: bool,
+    as_json: bool,
     out: Path,
 ) -> None:
     """Run a grid of models, data sets and seeds under one protocol.
@@ -87,11 +91,11 @@ def bench(
     protocol = BenchProtocol.from_file(file) if file else read_protocol(out) or BenchProtocol()
     protocol = with_grid(protocol, _names("models", models), _names("datasets", datasets), seeds)
     if dry_run:
-        _print_plan(out, protocol, retry_failed)
+        _print_plan(out, protocol, retry_failed, as_json)
         return
-    from zoo.bench.display import create_display
+    from zoo.bench.display import QuietDisplay, create_display
 
-    with create_display() as callback:
+    with QuietDisplay() if quiet or as_json else create_display() as callback:
         grid_status = run_grid(
             out,
             protocol,
@@ -102,7 +106,7 @@ def bench(
             retry_failed=retry_failed,
             callback=callback,
         )
-    _report(grid_status, out)
+    _report(grid_status, out, as_json)
 
 
 def _rescore(
@@ -125,24 +129,30 @@ def _rescore(
         raise ZooError(f"{len(failed)} of {len(found)} runs were not scored, {first}")
 
 
-def _print_plan(out: Path, protocol: object, retry_failed: bool) -> None:
+def _print_plan(out: Path, protocol: object, retry_failed: bool, as_json: bool) -> None:
     from zoo.bench.bench_protocol import BenchProtocol
     from zoo.bench.display import render_grid, summary
     from zoo.bench.run_grid import plan
 
     assert isinstance(protocol, BenchProtocol)
     grid_status = plan(out, protocol, retry_failed=retry_failed)
+    if as_json:
+        print_json(grid_status.to_dict())
+        return
     console = make_console()
     console.print(render_grid(grid_status))
     console.print(f"protocol {protocol.label}; {summary(grid_status)}", markup=False, soft_wrap=True)
 
 
-def _report(grid_status: object, out: Path) -> None:
+def _report(grid_status: object, out: Path, as_json: bool) -> None:
     from zoo.bench.display import summary
     from zoo.bench.grid_status import CellState, GridStatus
 
     assert isinstance(grid_status, GridStatus)
-    echo(summary(grid_status))
+    if as_json:
+        print_json(grid_status.to_dict())
+    else:
+        echo(summary(grid_status))
     failed = [s.cell.name for s in grid_status.cells if s.state is CellState.FAILED]
     unfinished = [s for s in grid_status.cells if s.state is CellState.OPEN]
     if failed:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import click
 from rich.console import Console
@@ -12,7 +14,19 @@ from rich.table import Table
 
 from zoo import terminal
 
-__all__ = ["echo", "format_duration", "make_console", "make_table", "progress_lines", "summary_line"]
+__all__ = [
+    "as_json",
+    "echo",
+    "format_duration",
+    "make_console",
+    "make_table",
+    "print_json",
+    "progress_lines",
+    "summary_line",
+]
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+"""The option of commands whose output other programs read."""
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
@@ -36,6 +50,11 @@ def progress_lines(text: str, every_seconds: float = 10.0) -> Callable[[int, int
             echo(text.format(done=done, total=total), err=True)
 
     return progress
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, in ASCII."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def make_console() -> Console:

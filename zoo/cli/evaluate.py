@@ -11,7 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from zoo.cli.console import echo, make_console, progress_lines
+from zoo.cli.console import as_json, echo, make_console, print_json, progress_lines
 from zoo.cli.parameters import FilePath
 from zoo.errors import UsageError, ZooError
 from zoo.version import __version__
@@ -55,6 +55,7 @@ _SCORED = "scored {done:,} of {total:,} images"
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Device.")
 @click.option("--out", type=FilePath(), help="JSON file; default: RUN/eval-EXTRACTOR.json, or none with --images.")
 @click.option("--protocol", "shown", is_flag=True, help="Also print the protocol of the scores.")
+@as_json
 def evaluate(
     run: Path | None,
     images: Path | None,
@@ -67,6 +68,7 @@ def evaluate(
     device: str,
     out: Path | None,
     shown: bool,
+    as_json: bool,
 ) -> None:
     """Score a trained model, or a set of images, with all metrics."""
     if (run is None) == (images is None):
@@ -87,19 +89,25 @@ def evaluate(
         target = out
     from zoo.cli.progress import scores_table
 
-    console = make_console()
-    console.print(scores_table(scores.values, scores.infos, scores.protocol.n_generated, scores.protocol.n_real))
-    if shown:
-        console.print(scores.protocol.describe(), markup=False, highlight=False, soft_wrap=True)
+    content = _content(facts, scores, metrics)
+    if as_json:
+        print_json(content)
+    else:
+        console = make_console()
+        console.print(scores_table(scores.values, scores.infos, scores.protocol.n_generated, scores.protocol.n_real))
+        if shown:
+            console.print(scores.protocol.describe(), markup=False, highlight=False, soft_wrap=True)
     if target is not None:
-        _write(target, facts, scores, metrics, data)
+        written = _write(target, content, scores, data)
+        echo(f"wrote {', '.join(written)}", err=as_json)
 
 
 @click.command()
 @click.argument("run_a", type=FilePath())
 @click.argument("run_b", type=FilePath())
 @click.option("--extractor", metavar="NAME", help="Compare the eval-NAME.json of zoo eval instead of result.json.")
-def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
+@as_json
+def compare(run_a: Path, run_b: Path, extractor: str | None, as_json: bool) -> None:
     """Compare the scores of two runs.
 
     RUN_A and RUN_B are run folders or JSON files of zoo eval, scored under the same protocol.
@@ -115,6 +123,18 @@ def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
         if protocols[0].extractor != protocols[1].extractor:
             message += f"; zoo eval RUN --extractor {protocols[1].extractor} scores a run with another extractor"
         raise ZooError(message)
+    a, b = (result["scores"] for result in results)
+    stored = {**(results[1].get("score_info") or {}), **(results[0].get("score_info") or {})}
+    infos = stored_infos(dict.fromkeys((*a, *b)), stored)
+    better = {name: _better(a.get(name), b.get(name), info.better) for name, info in infos.items()}
+    if as_json:
+        runs = [
+            {"path": str(path), "model": result.get("model"), "seed": result.get("seed")}
+            for path, result in zip((run_a, run_b), results, strict=True)
+        ]
+        scores = {name: {"a": a.get(name), "b": b.get(name), "better": better[name] or None} for name in infos}
+        print_json({"a": runs[0], "b": runs[1], "scores": scores})
+        return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     for path, result in zip((run_a, run_b), results, strict=True):
@@ -122,16 +142,18 @@ def compare(run_a: Path, run_b: Path, extractor: str | None) -> None:
             f"{escape(str(result.get('model', path.stem)))} [dim]{escape(path.name)}[/dim]", justify="right"
         )
     table.add_column("better")
-    a, b = (result["scores"] for result in results)
-    stored = {**(results[1].get("score_info") or {}), **(results[0].get("score_info") or {})}
-    for name, info in stored_infos(dict.fromkeys((*a, *b)), stored).items():
-        x, y, better = a.get(name), b.get(name), info.better
-        arrow = ""
-        if x is not None and y is not None and x != y and better != "neither":
-            arrow = "←" if (x < y) == (better == "lower") else "→"
-        table.add_row(escape(name), format_score(x), format_score(y), arrow)
+    for name in infos:
+        arrow = {"a": "←", "b": "→", "": ""}[better[name]]
+        table.add_row(escape(name), format_score(a.get(name)), format_score(b.get(name)), arrow)
     make_console().print(table)
     echo("One seed each: small differences may be noise; zoo bench compares over seeds.")
+
+
+def _better(a: float | None, b: float | None, better: str) -> str:
+    """``a`` or ``b``, the better of two scores; empty if neither is."""
+    if a is None or b is None or a == b or better == "neither":
+        return ""
+    return "a" if (a < b) == (better == "lower") else "b"
 
 
 def _score_run(
@@ -174,39 +196,40 @@ def _note(text: str) -> None:
     echo(f"note: {text}", err=True)
 
 
-def _write(target: Path, facts: Mapping[str, Any], scores: Scores, metrics: str, data: Dataset) -> None:
+def _content(facts: Mapping[str, Any], scores: Scores, metrics: str) -> dict[str, Any]:
+    """Content of ``eval-EXTRACTOR.json``."""
     from datetime import UTC, datetime
 
     import torch
 
-    from zoo.data import take
-    from zoo.files import write_atomically
     from zoo.result_file import seal
-    from zoo.run.image_grids import save_pairs
     from zoo.run.scoring import scores_to_dict
 
-    content = {
-        "format": 1,
-        **facts,
-        "metrics": metrics,
-        **scores_to_dict(scores),
-        "provenance": {
-            "zoo": __version__,
-            "torch": torch.__version__,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
+    provenance = {
+        "zoo": __version__,
+        "torch": torch.__version__,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    return seal({"format": 1, **facts, "metrics": metrics, **scores_to_dict(scores), "provenance": provenance})
+
+
+def _write(target: Path, content: Mapping[str, Any], scores: Scores, data: Dataset) -> list[str]:
+    """Write the scores, and the pairs of generated and training images; returns what was written."""
+    from zoo.data import take
+    from zoo.files import write_atomically
+    from zoo.run.image_grids import save_pairs
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ZooError(f"out: cannot write to {target.parent}: {error.strerror or error}") from None
-    write_atomically(target, (json.dumps(seal(content), indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(target, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
     written = [str(target)]
     if scores.neighbors is not None:
         picture = target.with_name(f"{target.stem}-neighbors.png")
         save_pairs(scores.neighbors.images, take(data.train.images, scores.neighbors.indices), picture)
         written.append(f"{picture} (generated images above their nearest training images)")
-    echo(f"wrote {', '.join(written)}")
+    return written
 
 
 def _result(path: Path, extractor: str | None) -> dict[str, Any]:

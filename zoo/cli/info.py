@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zoo.cli.completion import complete_models
-from zoo.cli.console import make_console, make_table, summary_line
+from zoo.cli.console import as_json, make_console, make_table, print_json, summary_line
 from zoo.cli.group import plugin_failures, warn_of_failures
 from zoo.game import Turn, player_groups, term_names
 from zoo.preset import format_settings, get_presets
@@ -38,17 +38,22 @@ _COLUMNS = {
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(list(_COLUMNS)), default="models")
-def list_(kind: str) -> None:
+@as_json
+def list_(kind: str, as_json: bool) -> None:
     """List models, data sets, extractors and so on.
 
     Extractors compute the features of Fréchet distances (--extractor); families are sets of network architectures
     (--family); trackers log runs to other tools (--tracker); metrics of the set "quick" are computed by every run,
     those of "full" by `zoo eval`.
     """
-    table = make_table(*_COLUMNS[kind])
-    for row in _rows(kind, registry()):
-        table.add_row(*map(escape, row))
-    make_console().print(table)
+    rows = list(_rows(kind, registry()))
+    if as_json:
+        print_json([dict(zip(_COLUMNS[kind], row, strict=True)) for row in rows])
+    else:
+        table = make_table(*_COLUMNS[kind])
+        for row in rows:
+            table.add_row(*map(escape, row))
+        make_console().print(table)
     if kind != "plugins":
         warn_of_failures(plugin_failures())
 
@@ -86,7 +91,8 @@ def _rows(kind: str, found: Registry) -> Iterator[tuple[str, ...]]:
 
 @click.command()
 @click.argument("model", shell_complete=complete_models)
-def show(model: str) -> None:
+@as_json
+def show(model: str, as_json: bool) -> None:
     """Show a model's paper, game table, options and presets.
 
     In a game table, each network minimizes the weighted sum of the terms in its row.
@@ -94,6 +100,9 @@ def show(model: str) -> None:
     from zoo.options import get_options
 
     cls = registry().model(model)
+    if as_json:
+        print_json(_describe(model, cls))
+        return
     console = make_console()
     console.print(f"[bold]{model}[/bold]  {escape(summary_line(cls))}")
     if cls.paper:
@@ -117,6 +126,28 @@ def show(model: str) -> None:
         console.print("\n[bold]deviations of the defaults from the paper[/bold]")
         for what, why in cls.deviations.items():
             console.print(f"  {escape(what)}: {escape(why)}")
+
+
+def _describe(name: str, model: type[Objective]) -> dict[str, Any]:
+    """What ``zoo show`` shows, for JSON."""
+    from zoo.options import get_options
+    from zoo.run.result import describe_plugin, model_card
+
+    infos = get_options(model).values()
+    presets = get_presets(model).items()
+    return {
+        "model": name,
+        **model_card(model()),
+        "options": [
+            {"flag": info.flag, "default": info.default, "description": info.help, "allowed": info.allows}
+            for info in infos
+        ],
+        "presets": {
+            key: {"source": preset.source, "settings": dict(preset.settings), "deviations": dict(preset.deviations)}
+            for key, preset in presets
+        },
+        "plugin": describe_plugin(name),
+    }
 
 
 def game_table(objective: Objective, turn: Turn) -> Table:
@@ -146,24 +177,30 @@ def game_table(objective: Objective, turn: Turn) -> Table:
 @click.command()
 @click.argument("model", shell_complete=complete_models)
 @click.option("--slow", is_flag=True, help="Also train on 64 images and check that the model learns.")
-def check(model: str, slow: bool) -> None:
+@as_json
+def check(model: str, slow: bool, as_json: bool) -> None:
     """Run the conformance suite on a model (for plugin authors)."""
     from zoo.conformance import check_model
     from zoo.errors import ZooError
 
     console = make_console()
-    failed = 0
+    found = []
     for result in check_model(registry().model(model), slow=slow):
-        shape = "×".join(map(str, result.shape))
-        outcome = "[green]ok[/green]" if result.problem is None else f"[red]failed[/red]: {escape(result.problem)}"
-        console.print(f"{result.check:12s} {shape:8s} {outcome}", soft_wrap=True)
-        failed += result.problem is not None
+        found.append({"check": result.check, "shape": list(result.shape), "problem": result.problem})
+        if not as_json:
+            shape = "×".join(map(str, result.shape))
+            outcome = "[green]ok[/green]" if result.problem is None else f"[red]failed[/red]: {escape(result.problem)}"
+            console.print(f"{result.check:12s} {shape:8s} {outcome}", soft_wrap=True)
+    if as_json:
+        print_json(found)
+    failed = sum(entry["problem"] is not None for entry in found)
     if failed:
         raise ZooError(f"{model}: {failed} {'check' if failed == 1 else 'checks'} failed")
 
 
 @click.command()
-def doctor() -> None:
+@as_json
+def doctor(as_json: bool) -> None:
     """Check the installation: versions, devices, caches, plugins.
 
     Exits with status 1 if a plugin failed to load.
@@ -179,41 +216,46 @@ def doctor() -> None:
     from zoo.errors import ZooError
     from zoo.evaluation import DINOv2, EfficientNet, Inception, PinnedClassifier
 
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    table.add_row("zoo", f"{__version__}, Python {platform.python_version()} at {sys.prefix}")
+    rows: list[tuple[str, str]] = []
+    rows.append(("zoo", f"{__version__}, Python {platform.python_version()} at {sys.prefix}"))
     libraries = ("torch", "torchvision", "torchmetrics", "torch-fidelity", "scikit-learn", "safetensors", "pluggy")
-    table.add_row("libraries", ", ".join(f"{n} {importlib.metadata.version(n)}" for n in libraries))
-    table.add_row("cpu", f"{os.cpu_count()} cores; torch uses {torch.get_num_threads()} threads")
+    rows.append(("libraries", ", ".join(f"{n} {importlib.metadata.version(n)}" for n in libraries)))
+    rows.append(("cpu", f"{os.cpu_count()} cores; torch uses {torch.get_num_threads()} threads"))
     found = measured_speedups(cache_dir() / "kernels")
     kernels = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found.items()) or "none available"
-    table.add_row("kernels", f"{torch.backends.cpu.get_cpu_capability()}; speed relative to torch's layers: {kernels}")
+    rows.append(("kernels", f"{torch.backends.cpu.get_cpu_capability()}; speed relative to torch's layers: {kernels}"))
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
-            table.add_row(f"cuda:{i}", torch.cuda.get_device_name(i))
+            rows.append((f"cuda:{i}", torch.cuda.get_device_name(i)))
     else:
-        table.add_row("cuda", "no GPU; runs use the CPU")
+        rows.append(("cuda", "no GPU; runs use the CPU"))
     cache = cache_dir()
     size = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file()) if cache.is_dir() else 0
-    table.add_row("cache", f"{cache} ({size / 1e6:.1f} MB; safe to delete; set ZOO_CACHE to move it)")
+    rows.append(("cache", f"{cache} ({size / 1e6:.1f} MB; safe to delete; set ZOO_CACHE to move it)"))
     data = os.environ.get("ZOO_DATA")
-    table.add_row(
-        "data", f"ZOO_DATA={data}" if data else f"{user_data_dir('latent-zoo', appauthor=False)} (or ZOO_DATA)"
-    )
+    default = user_data_dir("latent-zoo", appauthor=False)
+    rows.append(("data", f"ZOO_DATA={data}" if data else f"{default} (or ZOO_DATA)"))
     try:
         PinnedClassifier()
-        table.add_row("classifier", "weights present")
+        rows.append(("classifier", "weights present"))
     except ZooError as error:
-        table.add_row("classifier", f"[red]{escape(str(error))}[/red]")
+        rows.append(("classifier", str(error)))
     for name, extractor in (("efficientnet", EfficientNet()), ("inception", Inception()), ("dinov2", DINOv2())):
         missing = extractor.available()
-        table.add_row(name, escape(missing.removeprefix(f"{name}: ")) if missing else "weights present")
+        rows.append((name, missing.removeprefix(f"{name}: ") if missing else "weights present"))
     _ = registry().metrics  # collected on first use, which may fail
     failures = plugin_failures()
-    table.add_row("plugins", f"{len(registry().plugins)} loaded, {len(failures)} failed")
+    rows.append(("plugins", f"{len(registry().plugins)} loaded, {len(failures)} failed"))
     for failure in failures:
-        table.add_row("", f"[red]{escape(str(failure))}[/red]")
-    make_console().print(table)
+        rows.append(("failed plugin", str(failure)))
+    if as_json:
+        print_json([{"subject": subject, "state": state} for subject, state in rows])
+    else:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column()
+        for subject, state in rows:
+            table.add_row(subject, escape(state), style="red" if subject == "failed plugin" else None)
+        make_console().print(table)
     if failures:
         raise ZooError(f"plugins: {len(failures)} failed to load, see above; all others work")

@@ -19,7 +19,15 @@ from zoo.metrics.score_info import ScoreInfo
 from zoo.metrics.score_lookup import stored_infos
 from zoo.terminal import count, make_console, printable
 
-__all__ = ["LiveProgress", "PlainProgress", "format_score", "make_progress", "score_table", "scores_table"]
+__all__ = [
+    "LiveProgress",
+    "PlainProgress",
+    "QuietProgress",
+    "format_score",
+    "make_progress",
+    "score_table",
+    "scores_table",
+]
 
 
 class PlainProgress(Callback):
@@ -72,8 +80,11 @@ class PlainProgress(Callback):
             return
         self._last = now
         rate, left = self._pace(images_seen)
-        values = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
-        self._print(f"epoch {epoch:.1f}  {images_seen:,}/{self._total:,}  {rate:,.0f} images/s  {left} left  {values}")
+        values = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+        self._print(
+            f"epoch {epoch:.1f}: {images_seen:,} of {self._total:,} images, {rate:,.0f} images/s, {left} left; "
+            f"loss terms: {values}"
+        )
 
     def note(self, text: str) -> None:
         self._print(f"note: {printable(' '.join(text.split()))}")
@@ -98,6 +109,19 @@ class PlainProgress(Callback):
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+class QuietProgress(PlainProgress):
+    """No output, for ``--quiet`` and ``--json``; the command line prints errors."""
+
+    def __init__(self) -> None:
+        super().__init__(make_console())
+
+    def finished(self, result: Mapping[str, Any], folder: Path) -> None:
+        self.folder = folder
+
+    def _print(self, text: str) -> None:
+        return None
+
+
 class LiveProgress(PlainProgress):
     """Progress as a live bar with epoch, images/s and time left, and the terms."""
 
@@ -109,6 +133,7 @@ class LiveProgress(PlainProgress):
             TextColumn("epoch {task.fields[epoch]:.1f}"),
             TextColumn("{task.fields[rate]:,.0f} images/s"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
         )
         self._task = self._bar.add_task("", total=None, epoch=0.0, rate=0.0)
@@ -135,7 +160,8 @@ class LiveProgress(PlainProgress):
         self.progressed(images_seen, epoch)
         if self._live is not None:
             grid = Table.grid(padding=(0, 3))
-            grid.add_row(*(f"[dim]{name}[/dim] {value:.4g}" for name, value in terms.items()))
+            values = (f"[dim]{escape(name)}[/dim] {value:.4g}" for name, value in terms.items())
+            grid.add_row("loss terms", *values)
             outer = Table.grid()
             outer.add_row(self._bar)
             outer.add_row(grid)

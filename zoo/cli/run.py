@@ -12,7 +12,14 @@ from click.core import ParameterSource
 from rich.markup import escape
 
 from zoo.cli.completion import complete_names
-from zoo.cli.console import echo, format_duration, make_console, make_table, summary_line
+from zoo.cli.console import (
+    echo,
+    format_duration,
+    make_console,
+    make_table,
+    print_json,
+    summary_line,
+)
 from zoo.cli.parameters import FilePath
 from zoo.cli.report import report_run
 from zoo.errors import UsageError, unknown_name
@@ -33,8 +40,12 @@ _UNSTORED_FLAGS = (
     click.Option(["--preset"], metavar="NAME", help="Use named settings, such as paper; flags override them."),
     click.Option(["--report/--no-report"], default=True, help="Write report.html. [default: report]"),
     click.Option(
-        ["--dry-run"], is_flag=True, help="Show settings, length and estimated time; train and write nothing."
+        ["--dry-run"],
+        is_flag=True,
+        help="Show settings, length, estimated time and memory; train and write nothing.",
     ),
+    click.Option(["--quiet"], is_flag=True, help="Print errors only."),
+    click.Option(["--json"], is_flag=True, help="Print the result, or that of --dry-run, as JSON and nothing else."),
 )
 """Parameters of ``zoo run`` that config.toml does not store."""
 _HELP = click.Option(["-h", "--help"], is_flag=True, help="Show this message and exit.")
@@ -209,31 +220,33 @@ def _train(model: str | None, request: Mapping[str, Any], given: Mapping[str, An
     if request["dry_run"]:
         _show_plan(model, request, given)
         return
-    from zoo.cli.progress import make_progress
+    from zoo.cli.progress import QuietProgress, make_progress
     from zoo.run import train
 
-    progress = make_progress()
+    progress = QuietProgress() if request["quiet"] or request["json"] else make_progress()
     # main restores it
     warnings.showwarning = lambda message, *_: progress.note(str(message))
+    named = {key: request[key] for key in ("config", "preset", "out", "resume")}
     with progress:
-        trained = train(
-            model,
-            config=request["config"],
-            preset=request["preset"],
-            out=request["out"],
-            resume=request["resume"],
-            callbacks=[progress],
-            **given,
-        )
+        trained = train(model, **named, callbacks=[progress], **given)
     if request["report"] and progress.folder is not None:
         report_run(progress.folder, trained, progress)
+    if request["json"]:
+        from zoo.run.resolve import resolve
+
+        folder = resolve(model, given, **{**named, "resume": True}).folder
+        print_json({"folder": str(folder.path), **folder.load_result()})
 
 
 def _show_plan(model: str | None, request: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    from zoo.memory import format_bytes
     from zoo.run.dry_run import plan_run
 
     named = {key: request[key] for key in ("config", "preset", "out", "resume")}
     plan = plan_run(model, **named, **given)
+    if request["json"]:
+        print_json(plan.to_dict())
+        return
     settings, console = plan.settings, make_console()
     console.print(escape(settings.to_toml().partition("\n")[2]), soft_wrap=True)
     if request["preset"]:
@@ -247,4 +260,6 @@ def _show_plan(model: str | None, request: Mapping[str, Any], given: Mapping[str
     table.add_row("parameters", f"{sum(plan.parameters.values()):,} ({sizes})")
     table.add_row("step", f"{plan.step_seconds * 1000:.3g} ms on {plan.device}, batch {settings.batch}")
     table.add_row("time", f"about {format_duration(plan.seconds)}, without loading and scoring; nothing was written")
+    place = "of the GPU" if plan.device.type == "cuda" else "of the process"
+    table.add_row("memory", f"about {format_bytes(plan.memory_bytes)} {place}, without scoring")
     console.print(table)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import resource
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 import attrs
 import torch
 
-from zoo.data import DataOptions, DataSpec, count_held_out, load_dataset
+from zoo.data import DataOptions, DataSpec, count_held_out, load_dataset, parse_bytes
 from zoo.engine import BatchStream, Engine
 from zoo.errors import UsageError
 from zoo.interfaces import Objective
@@ -41,6 +44,8 @@ class Plan:
         parameters: Number of parameters by network.
         device: Where it will run.
         step_seconds: Time of a step here, measured on random images.
+        memory_bytes: Estimated peak memory of training: that of the measured steps, of the GPU or of this process, and
+            the training images unless they will be mapped from disk.
     """
 
     settings: RunSettings
@@ -51,6 +56,7 @@ class Plan:
     parameters: Mapping[str, int]
     device: torch.device
     step_seconds: float
+    memory_bytes: int
 
     @property
     def epochs(self) -> float:
@@ -61,6 +67,22 @@ class Plan:
     def seconds(self) -> float:
         """Estimated duration of training, without loading and scoring."""
         return self.steps * self.step_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan for JSON."""
+        return {
+            "settings": self.settings.to_table(),
+            "shape": list(self.shape),
+            "train_images": self.train_images,
+            "steps": self.steps,
+            "images": self.images,
+            "epochs": self.epochs,
+            "parameters": dict(self.parameters),
+            "device": str(self.device),
+            "step_seconds": self.step_seconds,
+            "seconds": self.seconds,
+            "memory_bytes": self.memory_bytes,
+        }
 
 
 def plan_run(
@@ -90,7 +112,7 @@ def plan_run(
     """
     run = resolve(model, given, config=config, preset=preset, out=out, resume=resume)
     settings, objective = run.settings, run.objective
-    shape, train_images, epochs = _describe_data(settings)
+    (shape, train_images, epochs), loaded = _describe_data(settings)
     if settings.validation is not None:
         train_images -= count_held_out(train_images, settings.validation)
     if settings.epochs is None and settings.images is None:
@@ -103,6 +125,7 @@ def plan_run(
     engine = _random_engine(settings, objective, shape, device)
     steps = count_steps(settings, train_images // settings.batch, engine.batches_per_step)
     networks = engine.networks
+    step_seconds = _time_step(engine) if steps else 0.0
     return Plan(
         settings,
         shape,
@@ -111,22 +134,23 @@ def plan_run(
         steps * engine.images_per_step,
         {name: sum(p.numel() for p in networks[name].parameters()) for name in networks.names()},
         device,
-        _time_step(engine) if steps else 0.0,
+        step_seconds,
+        _peak_memory(device) + (0 if loaded and device.type == "cpu" else _data_bytes(settings, shape, train_images)),
     )
 
 
-def _describe_data(settings: RunSettings) -> tuple[tuple[int, int, int], int, int]:
-    """Shape, number of training images and default epochs of a data set; it is loaded only if it must be."""
+def _describe_data(settings: RunSettings) -> tuple[tuple[tuple[int, int, int], int, int], bool]:
+    """Shape, number of training images and default epochs of a data set; and whether it had to be loaded."""
     source = registry().sources().get(settings.dataset)
     if source is not None and source.shape is not None and source.train_images is not None:
-        return source.shape, source.train_images, source.epochs
+        return (source.shape, source.train_images, source.epochs), False
     data_options = DataOptions(
         data_dir=Path(settings.data_dir) if settings.data_dir else None,
         format=settings.image_format,
         download=False,
     )
     data = load_dataset(settings.dataset, data_options, registry().sources())
-    return data.shape, len(data.train), data.epochs
+    return (data.shape, len(data.train), data.epochs), True
 
 
 def _random_engine(
@@ -165,3 +189,17 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Peak memory so far in bytes: that of the GPU, or that of the process with its libraries."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _data_bytes(settings: RunSettings, shape: tuple[int, int, int], train_images: int) -> int:
+    """Bytes of the training images in memory: none if they will be mapped from disk."""
+    memory = None if settings.data_memory is None else parse_bytes(settings.data_memory, "data_memory")
+    size = train_images * math.prod(shape)
+    return size if size <= DataOptions(memory=memory).memory_limit else 0
