@@ -273,8 +273,8 @@ def test_conditions_at_their_limits() -> None:
         return [kind for kind, _ in check_measurements(Measurements(step=1, **values))]
 
     assert kinds(sample_spread=0.049, nearest_sample=0.5) == ["mode-collapse"]
-    assert kinds(sample_spread=0.5, nearest_sample=0.09) == ["mode-collapse"]
-    assert kinds(sample_spread=0.051, nearest_sample=0.11) == []
+    assert kinds(sample_spread=0.5, nearest_sample=0.049) == ["mode-collapse"]
+    assert kinds(sample_spread=0.051, nearest_sample=0.051) == []
     assert kinds(active_units=0, units=8, sample_spread=0.0) == ["posterior-collapse"]
     assert kinds(active_units=1, units=8) == []
     assert kinds(critics={"critic": CriticMeasurement(error=0.001, accuracy=1.0, slope=0.002)}) == ["critic-saturation"]
@@ -308,7 +308,7 @@ def test_probes_are_taken_at_logged_steps_and_after_the_last() -> None:
     for steps, every in ((2000, 10), (2001, 10), (999, 4), (60, 1), (100_003, 500)):
         moments = probe_steps(steps, every)
         assert max(moments) == steps
-        assert len(moments) == min(16, steps // 50)
+        assert len(moments) == min(12, steps // 50)
         assert all(step % every == 0 for step in moments - {steps})
     assert probe_steps(49, 1) == frozenset()
 

@@ -14,7 +14,7 @@ from zoo.health.rules import Conditions, check_gradients, check_measurements
 
 __all__ = ["HealthMonitor", "probe_steps"]
 
-PROBES = 16
+PROBES = 12
 """Largest number of probes of a run."""
 STEPS_PER_PROBE = 50
 """Least number of steps per probe, whose cost is about that of a step."""
@@ -33,7 +33,7 @@ def probe_steps(steps: int, every: int) -> frozenset[int]:
         every: Number of steps per logged line; networks are probed at logged steps only.
 
     >>> sorted(probe_steps(200, 1)), len(probe_steps(2000, 10))
-    ([50, 100, 150, 200], 16)
+    ([50, 100, 150, 200], 12)
     """
     count = min(PROBES, steps // STEPS_PER_PROBE)
     moments = (-(-steps * i // (count * every)) * every for i in range(1, count + 1))
