@@ -188,3 +188,5 @@ def test_the_command_shows_the_space_and_refuses_what_makes_no_sense(cli: Any, t
     cli("tune", "vae", "--batch", "32", "--search", "batch=32,64").refused(2, "batch is also set for all trials")
     cli("tune", "vae", "--search", "lr", "--search", "lr").refused(2, "lr is named twice")
     cli("tune").refused(2, "model: name one")
+    cli("tune", "vae", "--width", "4").refused(2, "is fixed for all trials by one value: --search width=VALUE")
+    cli("tune", "vae", "--trails", "4").refused(2, "unknown option of zoo tune '--trails'. Did you mean '--trials'?")

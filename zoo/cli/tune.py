@@ -12,7 +12,9 @@ from rich.markup import escape
 from zoo.cli.console import echo, make_console, make_table
 from zoo.cli.parameters import FilePath
 from zoo.cli.run import make_flag
+from zoo.errors import UsageError, unknown_name
 from zoo.options import get_options
+from zoo.registry import registry
 
 if TYPE_CHECKING:
     from zoo.tune import Study, TrialRow
@@ -55,6 +57,19 @@ class TuneCommand(click.Command):
 
         flags = [make_flag(info) for info in get_options(RunSettings).values()]
         return [*_OWN, *flags, *super().get_params(ctx)]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name.lstrip("-").replace("-", "_")
+            if any(name in get_options(entry.value) for entry in registry().models.values()):
+                raise UsageError(
+                    f"{error.option_name}: an option of a model is fixed for all trials by one value: "
+                    f"--search {name}=VALUE"
+                ) from None
+            known = [flag for p in self.get_params(ctx) for flag in p.opts if flag.startswith("--")]
+            raise unknown_name("option of zoo tune", error.option_name, known) from None
 
 
 @click.pass_context
