@@ -5,7 +5,8 @@ A turn is a table with a row per player and a column per term. The engine trains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,7 +14,7 @@ import attrs
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PlayerGroup", "Turn", "player_groups", "term_names"]
+__all__ = ["PlayerGroup", "Turn", "format_html", "player_groups", "term_names"]
 
 Players = Mapping[str, Mapping[str, float]]
 
@@ -39,6 +40,9 @@ class Turn:
     repeat: int = 1
     gate: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
     labeled_images: int = 0
+
+    def _repr_html_(self) -> str:
+        return format_html([self])
 
 
 @attrs.frozen
@@ -70,3 +74,26 @@ def player_groups(players: Players) -> tuple[PlayerGroup, ...]:
 def term_names(turn: Turn) -> tuple[str, ...]:
     """Names of the terms that the players of a turn minimize, in order of first use."""
     return tuple(dict.fromkeys(t for weights in turn.players.values() for t, w in weights.items() if w != 0))
+
+
+def format_html(turns: Sequence[Turn]) -> str:
+    """Format turns as HTML tables, which notebooks show: a row per player, a column per term.
+
+    >>> turn = Turn({"decoder": {"nll": 1.0}}, terms=lambda net, x: {})
+    >>> format_html([turn])
+    '<table><tr><th></th><th>nll</th></tr><tr><th>decoder</th><td>1</td></tr></table>'
+    """
+    parts = []
+    for turn in turns:
+        if len(turns) > 1 or turn.repeat > 1:
+            times = f", {turn.repeat} times per step" if turn.repeat > 1 else ""
+            parts.append(f"<p>turn {escape(turn.name)}{times}</p>")
+        terms = term_names(turn)
+        rows = ["<th></th>" + "".join(f"<th>{escape(term)}</th>" for term in terms)]
+        for group in player_groups(turn.players):
+            weights = dict(group.weights)
+            cells = (f"{weights[term]:g}".replace("-", "−") if term in weights else "·" for term in terms)
+            names = escape(", ".join(group.networks))
+            rows.append(f"<th>{names}</th>" + "".join(f"<td>{cell}</td>" for cell in cells))
+        parts.append("<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>")
+    return "".join(parts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from zoo.data.spec import DataSpec
 from zoo.distributions import Likelihood, Posterior
 from zoo.errors import UnsupportedError
-from zoo.game import Players, Turn
+from zoo.game import Players, Turn, format_html
 from zoo.optimizers import Adam, Optimizer
 from zoo.options import above, at_least, between, frozen, option, registered
 from zoo.preset import Preset
@@ -150,6 +151,9 @@ class Objective(abc.ABC):
             turn: Name of the turn.
         """
         return Adam(lr=self.lr, beta1=self.beta1)
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{format_html(self.turns())}"
 
     @classmethod
     def problem(cls) -> str | None:

@@ -1,96 +1,87 @@
-"""``zoo sample``, ``reconstruct``, ``interpolate``, ``traverse`` and ``encode``: output of a trained model."""
+"""``zoo sample``, ``reconstruct``, ``interpolate`` and ``traverse``: images of a trained model."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo.cli.console import echo, progress_lines
-from zoo.cli.parameters import FilePath, check_memory, check_picture
-from zoo.errors import UsageError, ZooError
+from zoo.cli.model_files import (
+    data_dir_option,
+    image_target,
+    load_autoencoder,
+    load_dataset,
+    load_model,
+    out_option,
+    png_path,
+    run_argument,
+    seed_option,
+    write_images,
+)
+from zoo.cli.parameters import check_picture
 from zoo.terminal import count
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from zoo.data import Dataset
-    from zoo.run import TrainedAutoencoder, TrainedModel
-
-__all__ = ["encode", "interpolate", "reconstruct", "sample", "traverse"]
-
-_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-
-_run: _Decorator = click.argument("run", type=FilePath())
-_seed: _Decorator = click.option(
-    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Seed."
-)
-_data_dir: _Decorator = click.option("--data-dir", type=FilePath(), help="Data root; default: that of the run.")
-
-
-def _out(default: str, text: str) -> _Decorator:
-    kind = FilePath()
-    return click.option("--out", type=kind, metavar="PATH", help=f"{text}; default: RUN/{default}.")
+__all__ = ["interpolate", "reconstruct", "sample", "traverse"]
 
 
 @click.command()
-@_run
+@run_argument
 @click.option("-n", "n", type=click.IntRange(1), default=64, show_default=True, help="Number of images.")
-@_out("grid.png", "Grid as .png, array as .npy (uint8, N×H×W or N×H×W×3), or a folder for single PNG files")
-@_seed
+@out_option("grid.png", "Grid as .png, array as .npy (uint8, N×H×W or N×H×W×3), or a folder for single PNG files")
+@seed_option
 def sample(run: Path, n: int, out: Path | None, seed: int) -> None:
     """Sample images from a trained model."""
     import torch
 
     from zoo.data import to_uint8
 
-    trained = _load(run)
-    target = out or run / "grid.png"
-    if target.suffix not in (".png", ".npy", ""):
-        raise UsageError(f"out: {str(target)!r} is not allowed; must end in .png or .npy, or be a folder")
-    pixels = math.prod(trained.data.shape)
-    # uint8 in parts, as a whole, and in the order of the file; codes, which are as large as the pixels at most
-    check_memory("n", n, pixels * 7, "use a smaller -n; another --seed makes further images")
-    if target.suffix == ".png":
-        side = max(1, round(n**0.5))
-        check_picture("n", n, -(-n // side), side, trained.data.shape, "use a smaller -n, or --out samples.npy")
+    trained = load_model(run)
+    hint = "use a smaller -n; another --seed makes further images"
+    target = image_target(out or run / "grid.png", n, trained.data.shape, "n", hint)
     parts, progress = [], progress_lines("generated {done:,} of {total:,} images")
     for part in trained.sample_parts(n, seed=seed):
         parts.append(to_uint8(part).cpu())
         progress(sum(map(len, parts)), n)
-    _write_images(torch.cat(parts), target)
+    write_images(torch.cat(parts), target)
     echo(f"wrote {count(n, 'image')} to {target}")
 
 
 @click.command()
-@_run
+@run_argument
 @click.option("-n", "n", type=click.IntRange(1), default=50, show_default=True, help="Number of test images.")
-@_out("reconstructions.png", "PNG file")
-@_data_dir
+@out_option("reconstructions.png", "PNG file")
+@data_dir_option
 def reconstruct(run: Path, n: int, out: Path | None, data_dir: Path | None) -> None:
     """Draw test images with their reconstructions below."""
     from zoo.data import from_uint8, to_uint8
     from zoo.run.image_grids import save_pairs
 
-    trained = _autoencoder(run)
-    x = _dataset(run, data_dir).test.images[:n]
+    trained = load_autoencoder(run)
+    x = load_dataset(run, data_dir).test.images[:n]
     check_picture("n", n, 2 * -(-len(x) // 10), 10, trained.data.shape, "use a smaller -n")
-    target = _png(out or run / "reconstructions.png")
+    target = png_path(out or run / "reconstructions.png")
     save_pairs(x, to_uint8(trained.reconstruct(from_uint8(x))).cpu(), target)
     echo(f"wrote {count(len(x), 'pair')} to {target}")
 
 
 @click.command()
-@_run
+@run_argument
 @click.option("--rows", type=click.IntRange(1), default=8, show_default=True, help="Number of interpolations.")
 @click.option("--steps", type=click.IntRange(3), default=10, show_default=True, help="Images per interpolation.")
-@_out("interpolations.png", "PNG file")
-@_seed
-@_data_dir
-def interpolate(run: Path, rows: int, steps: int, out: Path | None, seed: int, data_dir: Path | None) -> None:
+@click.option(
+    "--method",
+    type=click.Choice(["linear", "slerp"]),
+    default="linear",
+    show_default=True,
+    help="Straight line, or spherical interpolation: the arc on which the norm of Gaussian codes is kept.",
+)
+@out_option("interpolations.png", "PNG file")
+@seed_option
+@data_dir_option
+def interpolate(
+    run: Path, rows: int, steps: int, method: str, out: Path | None, seed: int, data_dir: Path | None
+) -> None:
     """Draw interpolations between codes.
 
     The codes are those of test images, or of the prior for models without an encoder.
@@ -100,31 +91,40 @@ def interpolate(run: Path, rows: int, steps: int, out: Path | None, seed: int, d
     from zoo.data import from_uint8, to_uint8
     from zoo.run import TrainedAutoencoder
     from zoo.run.image_grids import save_grid
+    from zoo.run.latent import decode_all, prior_codes
+    from zoo.run.latent import interpolate as interpolate_codes
 
-    trained = _load(run)
+    trained = load_model(run)
     if isinstance(trained, TrainedAutoencoder):
-        images = _dataset(run, data_dir).test.images
+        images = load_dataset(run, data_dir).test.images
         rows = min(rows, len(images) // 2)
         check_picture("rows", rows, rows, steps, trained.data.shape, "use fewer --rows or --steps")
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[: 2 * rows]
         z = trained.encode(from_uint8(images[chosen]))
     else:
         check_picture("rows", rows, rows, steps, trained.data.shape, "use fewer --rows or --steps")
-        z = _codes(trained, 2 * rows, seed)
-    a, b = z[:rows, None], z[rows : 2 * rows, None]
-    t = torch.linspace(0, 1, steps, device=z.device)[None, :, None]
-    target = _png(out or run / "interpolations.png")
-    save_grid(to_uint8(trained.decode(torch.lerp(a, b, t).flatten(0, 1))).cpu(), target, steps)
+        z = prior_codes(trained, 2 * rows, seed)
+    t = torch.linspace(0, 1, steps, device=z.device)
+    codes = interpolate_codes(z[:rows], z[rows : 2 * rows], t, spherical=method == "slerp")
+    target = png_path(out or run / "interpolations.png")
+    save_grid(to_uint8(decode_all(trained, codes.flatten(0, 1))).cpu(), target, steps)
     echo(f"wrote {count(rows, 'interpolation')} to {target}")
 
 
 @click.command()
-@_run
+@run_argument
 @click.option("--dims", type=click.IntRange(1), default=10, show_default=True, help="Number of dimensions of z.")
 @click.option("--steps", type=click.IntRange(3), default=11, show_default=True, help="Number of values per dimension.")
-@_out("traversals.png", "PNG file")
-@_seed
-def traverse(run: Path, dims: int, steps: int, out: Path | None, seed: int) -> None:
+@click.option(
+    "--order",
+    type=click.Choice(["activity", "index"]),
+    default="activity",
+    show_default=True,
+    help="First the dimensions that change the images most, or those with the smallest index.",
+)
+@out_option("traversals.png", "PNG file")
+@seed_option
+def traverse(run: Path, dims: int, steps: int, order: str, out: Path | None, seed: int) -> None:
     """Draw traversals of the code dimensions.
 
     Each row varies one dimension from −3 to 3 with the others fixed.
@@ -133,118 +133,17 @@ def traverse(run: Path, dims: int, steps: int, out: Path | None, seed: int) -> N
 
     from zoo.data import to_uint8
     from zoo.run.image_grids import save_grid
+    from zoo.run.latent import decode_all, measure_activity, prior_codes
+    from zoo.run.latent import traverse as traverse_codes
 
-    trained = _load(run)
-    latent = trained.objective.latent
-    dims = min(dims, latent)
+    trained = load_model(run)
+    z = prior_codes(trained, 1, seed)[0]
+    dims = min(dims, len(z))
     check_picture("steps", steps, dims, steps, trained.data.shape, "use fewer --steps or --dims")
-    z = _codes(trained, 1, seed).repeat(dims * steps, 1)
+    activity = measure_activity(trained, seed=seed)
+    chosen = activity.argsort(descending=True)[:dims] if order == "activity" else torch.arange(dims)
     values = torch.linspace(-3, 3, steps, device=z.device)
-    for d in range(dims):
-        z[d * steps : (d + 1) * steps, d] = values
-    target = _png(out or run / "traversals.png")
-    save_grid(to_uint8(trained.decode(z)).cpu(), target, steps)
-    echo(f"wrote {count(dims, 'traversal')} to {target}")
-
-
-@click.command()
-@_run
-@_out("codes.npz", "File of codes and labels (.npz)")
-@_data_dir
-def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
-    """Write the codes of training and test images.
-
-    The file has the arrays z_train and z_test and, if there are labels, labels_train and labels_test.
-    """
-    import io
-
-    import numpy as np
-
-    from zoo.files import write_atomically
-
-    target = out or run / "codes.npz"
-    if target.suffix != ".npz":
-        raise UsageError(f"out: {str(target)!r} is not allowed; must end in .npz")
-    trained, data = _autoencoder(run), _dataset(run, data_dir)
-    arrays: dict[str, Any] = {}
-    for name, split in (("train", data.train), ("test", data.test)):
-        arrays[f"z_{name}"] = trained.encode(split.images).cpu().numpy()
-        if split.labels is not None:
-            arrays[f"labels_{name}"] = split.labels.numpy()
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    _make_parent(target)
-    write_atomically(target, buffer.getvalue())
-    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-    echo(f"wrote {shapes} to {target}")
-
-
-def _load(run: Path) -> TrainedModel:
-    from zoo.run import load
-
-    return load(run)
-
-
-def _autoencoder(run: Path) -> TrainedAutoencoder:
-    from zoo.run import TrainedAutoencoder
-
-    trained = _load(run)
-    if not isinstance(trained, TrainedAutoencoder):
-        raise UsageError(f"{run}: the model has no encoder; this command requires an autoencoder")
-    return trained
-
-
-def _dataset(run: Path, data_dir: Path | None) -> Dataset:
-    from zoo.cli.run_data import load_run_data
-
-    return load_run_data(run, data_dir)[1]
-
-
-def _codes(trained: TrainedModel, n: int, seed: int) -> Tensor:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return trained.objective.prior(torch.empty(0, device=trained.device), n)
-
-
-def _png(target: Path) -> Path:
-    if target.suffix != ".png":
-        raise UsageError(f"out: {str(target)!r} is not allowed; must end in .png")
-    _make_parent(target)
-    return target
-
-
-def _make_parent(target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ZooError(f"out: cannot write to {target.parent}: {error.strerror or error}") from None
-
-
-def _write_images(images: Tensor, target: Path) -> None:
-    import io
-
-    import numpy as np
-    from PIL import Image
-
-    from zoo.files import write_atomically
-    from zoo.run.image_grids import save_grid
-    from zoo.run.trained import to_image_array
-
-    _make_parent(target)
-    if target.suffix == ".png":
-        save_grid(images.cpu(), target, max(1, round(len(images) ** 0.5)))
-    elif target.suffix == ".npy":
-        buffer = io.BytesIO()
-        np.save(buffer, to_image_array(images), allow_pickle=False)
-        write_atomically(target, buffer.getvalue())
-    elif target.exists() and not target.is_dir():
-        raise ZooError(f"out: cannot write to {target}: it is not a folder; must end in .png or .npy, or be a folder")
-    else:
-        _make_parent(target / "x")
-        digits = len(str(len(images) - 1))
-        for i, image in enumerate(to_image_array(images)):
-            buffer = io.BytesIO()
-            Image.fromarray(image).save(buffer, "PNG")
-            write_atomically(target / f"{i:0{digits}d}.png", buffer.getvalue())
+    target = png_path(out or run / "traversals.png")
+    save_grid(to_uint8(decode_all(trained, traverse_codes(z, chosen, values))).cpu(), target, steps)
+    shown = ", ".join(f"{int(d)} ({activity[d]:.2g})" for d in chosen)
+    echo(f"wrote {count(dims, 'traversal')} to {target}; dimension (activity) of each row: {shown}")

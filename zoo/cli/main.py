@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from zoo.cli import evaluate, generate, info
+from zoo.cli import codes, evaluate, generate, info
 from zoo.cli.bench import bench
 from zoo.cli.completion import VARIABLE, completion
 from zoo.cli.console import echo
@@ -57,7 +57,10 @@ for command in (
     generate.reconstruct,
     generate.interpolate,
     generate.traverse,
-    generate.encode,
+    codes.encode,
+    codes.decode,
+    codes.embed,
+    codes.attribute,
     export,
     push,
     pull,

@@ -12,7 +12,7 @@ from zoo.data.dataset_names import FOLDER, HUGGING_FACE, absolute_name
 from zoo.data.digits import load_digits
 from zoo.data.download import check_directory
 from zoo.data.huggingface import open_huggingface
-from zoo.data.image_folder import open_folder
+from zoo.data.image_folder import folder_files, open_folder
 from zoo.data.image_format import ImageFormat
 from zoo.data.mapped import chunks, is_mapped, take
 from zoo.data.memory_limit import parse_bytes
@@ -35,6 +35,7 @@ __all__ = [
     "cache_dir",
     "chunks",
     "count_held_out",
+    "folder_files",
     "from_uint8",
     "hold_out",
     "is_mapped",

@@ -19,10 +19,10 @@ from zoo.data.image_store import DamagedImageError, ImageStore, Stored, hash_inp
 from zoo.data.images import in_threads, is_gray, probe, read
 from zoo.data.listing import Item, choose_test_paths, scan
 from zoo.data.spec import DataOptions, Dataset, DataWarning
-from zoo.errors import UsageError
+from zoo.errors import UsageError, ZooError
 from zoo.terminal import count
 
-__all__ = ["default_epochs", "default_format", "open_folder"]
+__all__ = ["default_epochs", "default_format", "folder_files", "open_folder"]
 
 _LARGEST_OWN_SIDE = 128  # pixels; images that share a size up to this keep it
 _USUAL_SIZE = (64, 64)
@@ -55,6 +55,46 @@ def open_folder(path: str | Path, options: DataOptions) -> Dataset:
     Raises:
         UsageError: If the folder is missing, has fewer than three readable images, or another layout.
     """
+    root, items, stored = _load(path, options)
+    damaged = stored.arrays["damaged"].tolist()
+    if damaged:
+        message = f"{root}: {len(damaged)} of {len(items)} files are damaged or no images, and left out: "
+        warnings.warn(message + _first(damaged), DataWarning, stacklevel=2)
+    return attrs.evolve(stored.dataset, epochs=default_epochs(len(stored.dataset.train)))
+
+
+def folder_files(path: str | Path, options: DataOptions) -> tuple[list[str], list[str]]:
+    """Paths of the training and of the test images of :func:`open_folder`, in their order.
+
+    Args:
+        path: The folder.
+        options: How the images are loaded.
+
+    Returns:
+        Paths relative to the folder, with ``/``.
+
+    Raises:
+        UsageError: As :func:`open_folder`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # `open_folder` gives them
+        root, items, stored = _load(path, options)
+    damaged = stored.arrays["damaged"].tolist()  # in the order of the items
+    kept = []
+    for index, item in enumerate(items):
+        if damaged and damaged[0].startswith(f"{_printed(item)}: "):
+            del damaged[0]
+        else:
+            kept.append(index)
+    train, total = len(stored.dataset.train), len(stored.dataset.train) + len(stored.dataset.test)
+    if len(kept) != total:
+        raise ZooError(f"{root}: {total} images were decoded, and {len(kept)} of its files can be read")
+    paths = [items[index].path for index in _training_first(root, items, kept)]
+    return paths[:train], paths[train:]
+
+
+def _load(path: str | Path, options: DataOptions) -> tuple[Path, list[Item], Stored]:
+    """The folder, its files, and its images, which are decoded unless they are cached."""
     root = _find(Path(path).expanduser(), options)
     items = scan(root)
     store = ImageStore(public_name(f"folder:{root}"), "folder", _key(root, items, options), options)
@@ -62,11 +102,7 @@ def open_folder(path: str | Path, options: DataOptions) -> Dataset:
     if stored is None:
         with store.lock():
             stored = store.find() or _decode(store, root, items, options)
-    damaged = stored.arrays["damaged"].tolist()
-    if damaged:
-        message = f"{root}: {len(damaged)} of {len(items)} files are damaged or no images, and left out: "
-        warnings.warn(message + _first(damaged), DataWarning, stacklevel=2)
-    return attrs.evolve(stored.dataset, epochs=default_epochs(len(stored.dataset.train)))
+    return root, items, stored
 
 
 def default_epochs(images: int) -> int:
@@ -193,12 +229,16 @@ def _reason(item: Item, error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     text = " ".join(str(error).split()) or type(error).__name__
-    name = item.path.encode("utf-8", "replace").decode()  # a name that is not Unicode cannot be stored or printed
     if isinstance(error, UnidentifiedImageError):
         text = "no image format that Pillow knows"  # its own message repeats the whole path
     elif isinstance(error, OSError) and error.strerror:
         text = error.strerror
-    return f"{name}: {text}"
+    return f"{_printed(item)}: {text}"
+
+
+def _printed(item: Item) -> str:
+    # A name that is not Unicode cannot be stored or printed.
+    return item.path.encode("utf-8", "replace").decode()
 
 
 def _first(reasons: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zoo.data import Dataset, to_uint8
 from zoo.run.image_grids import grid
-from zoo.run.latent import EmbeddingMethod, decode_all, embed, measure_activity, prior_codes, traverse
+from zoo.run.latent import METHODS, EmbeddingMethod, decode_all, embed, measure_activity, prior_codes, traverse
 from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
 __all__ = ["Embedding", "Traversals", "draw_traversals", "embed_codes"]
@@ -23,7 +23,6 @@ __all__ = ["Embedding", "Traversals", "draw_traversals", "embed_codes"]
 _DIMS, _STEPS, _RANGE = 10, 11, 3.0
 _POINTS = 1000
 _SIZE = 1000  # of an embedding, in SVG units
-_NAMES: dict[EmbeddingMethod, str] = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 @attrs.frozen
@@ -79,7 +78,7 @@ def embed_codes(trained: TrainedModel, data: Dataset, methods: Sequence[Embeddin
     labels = data.test.labels
     classes = tuple(data.classes) if labels is not None else ("",)
     labels = torch.zeros(len(x), dtype=torch.int64) if labels is None else labels[: len(x)].cpu()
-    plots = tuple((_NAMES[method], _paths(embed(z, method), labels, len(classes))) for method in methods)
+    plots = tuple((METHODS[method], _paths(embed(z, method), labels, len(classes))) for method in methods)
     return Embedding(len(x), classes, plots)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +14,24 @@ from zoo.data import chunks
 from zoo.errors import UsageError
 from zoo.run.trained import TrainedModel
 
-__all__ = ["class_mean", "decode_all", "embed", "interpolate", "measure_activity", "prior_codes", "traverse"]
+__all__ = [
+    "METHODS",
+    "EmbeddingMethod",
+    "class_mean",
+    "decode_all",
+    "embed",
+    "interpolate",
+    "measure_activity",
+    "prior_codes",
+    "traverse",
+]
 
 _ACTIVITY_DECODES = 2048
 _BATCH = 500
 
 EmbeddingMethod = Literal["pca", "tsne", "umap"]
+METHODS: Mapping[EmbeddingMethod, str] = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+"""Methods of embedding, with their names in print."""
 
 
 def prior_codes(trained: TrainedModel, n: int, seed: int) -> Tensor:

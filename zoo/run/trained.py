@@ -102,6 +102,11 @@ class TrainedModel:
     def _default_batch(self) -> int:
         return max(1, min(_BATCH, _BATCH_VALUES // math.prod(self.data.shape)))
 
+    def _repr_html_(self) -> str:
+        from zoo.run.notebook import model_html
+
+        return model_html(self)
+
     def images(self, n: int, *, seed: int | None = None) -> NDArray[np.uint8]:
         """Generate images as a uint8 array: (n, H, W) for one channel, (n, H, W, C) for three."""
         return to_image_array(torch.cat([to_uint8(part).cpu() for part in self.sample_parts(n, seed=seed)]))
