@@ -218,6 +218,8 @@ def test_the_command_prints_shapes_and_error(runs: Path, cli: Any, tmp_path: Pat
     ]
     assert lines[3].startswith("check   largest difference to the model ")
     assert (tmp_path / "deep" / "encoder.onnx").is_file()
+    done = cli("export", runs / "vae", "--format", "torch-export", "--out", tmp_path / "d.pt2", "--json")
+    assert json.loads(done.out)["outputs"] == {"images": [1, 8, 8]}
     cli("export", runs / "blind", "--part", "encoder").refused(2, "unknown part 'encoder'", "Available: decoder")
     cli("export", runs / "vae", "--out", tmp_path / "a.bin").refused(2, "must end in .onnx")
     link = tmp_path / "link.onnx"

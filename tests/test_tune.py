@@ -184,6 +184,8 @@ def test_the_command_shows_the_space_and_refuses_what_makes_no_sense(cli: Any, t
     assert "searches lr=2e-05..0.002:log" in done.out or "searches lr=" in done.out
     assert "validation = 0.1" in done.out
     assert not out.exists()
+    done = cli("tune", "vae", "--epochs", "1", "--search", "lr=1e-4,1e-3", "--dry-run", "--json")
+    assert json.loads(done.out)["search"] == ["lr=0.0001,0.001"]
     cli("tune", "vae", "--extractor", "none").refused(2, "extractor: 'none' is not allowed")
     cli("tune", "vae", "--batch", "32", "--search", "batch=32,64").refused(2, "batch is also set for all trials")
     cli("tune", "vae", "--search", "lr", "--search", "lr").refused(2, "lr is named twice")

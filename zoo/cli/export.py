@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zoo.cli.console import echo
+from zoo.cli.console import as_json, echo, print_json
 from zoo.cli.parameters import FilePath
 
 __all__ = ["export"]
@@ -30,7 +30,8 @@ __all__ = ["export"]
     help="Part of the model: decoder, encoder, autoencoder, or the name of a critic.",
 )
 @click.option("--out", type=FilePath(), metavar="FILE", help="File, .onnx or .pt2; default: RUN/PART with the suffix.")
-def export(run: Path, kind: str, part: str, out: Path | None) -> None:
+@as_json
+def export(run: Path, kind: str, part: str, out: Path | None, as_json: bool) -> None:
     """Export a part of a trained model to ONNX or torch.export.
 
     The file takes batches of any size. It is checked on fixed inputs before it is written: an ONNX model by
@@ -44,6 +45,17 @@ def export(run: Path, kind: str, part: str, out: Path | None) -> None:
     trained = load(run)
     target = out or run / f"{part}{SUFFIXES[kind]}"
     report = export_part(trained, target, part=part, format=kind)  # type: ignore[arg-type]  # a choice
+    if as_json:
+        print_json(
+            {
+                "path": str(target),
+                "inputs": report.inputs,
+                "outputs": report.outputs,
+                "max_error": report.max_error,
+                "tolerance": report.tolerance,
+            }
+        )
+        return
     for title, shapes in (("input", report.inputs), ("output", report.outputs)):
         for name, shape in shapes.items():
             echo(f"{title:6}  {name}, float32, batch×{'×'.join(map(str, shape)) or '1'}")

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 from rich.markup import escape
 
-from zoo.cli.console import echo, make_console, make_table
+from zoo.cli.console import echo, make_console, make_table, print_json
 from zoo.cli.parameters import FilePath
 from zoo.cli.run import make_flag
 from zoo.errors import UsageError, unknown_name
@@ -36,6 +36,7 @@ _OWN: tuple[click.Parameter, ...] = (
     click.Option(["--out"], type=_FILE, metavar="DIR", help="Folder of the study. [default: runs/tune-MODEL-…]"),
     click.Option(["--config"], type=_FILE, metavar="FILE", help="Read settings from a config.toml; flags override it."),
     click.Option(["--resume"], is_flag=True, help="Continue the study in the folder."),
+    click.Option(["--json", "as_json"], is_flag=True, help="Print JSON instead of text."),
     click.Option(["--dry-run"], is_flag=True, help="Show the settings and the search space; train and write nothing."),
 )
 
@@ -84,6 +85,9 @@ def _tune(ctx: click.Context, /, **values: Any) -> None:
     }
     named = {key: values[key] for key in ("search", "score", "config", "out")}
     study = plan_study(values["model"], **named, **given)
+    if values["as_json"]:
+        _print_json(study, values)
+        return
     console = make_console()
     space = "  ".join(map(str, study.space))
     console.print(escape(f"searches {space}"), soft_wrap=True)
@@ -93,6 +97,16 @@ def _tune(ctx: click.Context, /, **values: Any) -> None:
         return
     rows = study.run(values["trials"], resume=values["resume"], report=_report)
     _show(study, rows)
+
+
+def _print_json(study: Study, values: Mapping[str, Any]) -> None:
+    facts = {"search": list(map(str, study.space)), "settings": study.settings.to_table()}
+    if values["dry_run"]:
+        print_json(facts)
+        return
+    rows = study.run(values["trials"], resume=values["resume"])
+    trials = [{"trial": row.number, "score": row.score, "values": dict(row.values)} for row in rows]
+    print_json({**facts, "best": str(study.folder / "best.toml"), "trials": trials})
 
 
 def _report(row: TrialRow) -> None:
