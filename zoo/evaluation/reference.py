@@ -166,7 +166,11 @@ class ReferenceSamples:
         key = cache_key(extractor, self._digest, split, n, kind="features")
 
         def compute() -> dict[str, Tensor]:
-            return {"features": torch.cat([extractor(part).cpu() for part in _batches(images, indices, 500)])}
+            made, done = torch.empty(shape), 0  # a list of parts and their concatenation would take twice the memory
+            for part in _batches(images, indices, 500):
+                made[done : done + len(part)] = extractor(part)
+                done += len(part)
+            return {"features": made}
 
         found = cached(key, {"features": (shape, torch.float32)}, compute, self._folder)
         return found["features"].to(extractor.device)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from zoo.evaluation.extractors import Extractor
 from zoo.evaluation.protocol import versions
 from zoo.files import open_atomic
+from zoo.tensor_file import tensor_file
 
 __all__ = ["Kind", "cache_key", "cached"]
 
@@ -95,9 +95,10 @@ def _read(path: Path, key: str, kinds: Mapping[str, Kind]) -> dict[str, Tensor] 
 def _write(path: Path, key: str, tensors: dict[str, Tensor]) -> None:
     """Write beside ``path`` and rename: another process sees the whole file or none."""
     try:
-        data = save(tensors, metadata={"key": key, "sha256": _sum(tensors)})
+        parts = tensor_file(tensors, {"key": key, "sha256": _sum(tensors)})
         path.parent.mkdir(parents=True, exist_ok=True)
         with open_atomic(path, sync=False) as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
     except OSError as error:
         warnings.warn(f"reference statistics are not cached: {path.parent}: {error.strerror or error}", stacklevel=4)

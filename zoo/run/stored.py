@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
-import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.reading import parse_json
 from zoo.result_file import is_number
+from zoo.tensor_file import tensor_bytes, tensor_file
 from zoo.terminal import printable
 
 __all__ = [
@@ -33,19 +32,6 @@ __all__ = [
 
 _DIGEST = "sha256"
 _MAX_SIDE, _MAX_CLASSES = 4096, 100_000
-_DTYPES = {
-    torch.int64: "I64",
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.int32: "I32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-"""Types that a file can hold, in the order in which safetensors stores them."""
 
 
 def serialize(tensors: Mapping[str, Tensor], key: str, facts: Mapping[str, Any]) -> list[bytes | memoryview]:
@@ -61,23 +47,7 @@ def serialize(tensors: Mapping[str, Tensor], key: str, facts: Mapping[str, Any])
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     sealed = {**facts, _DIGEST: _digest(tensors, facts)}
-    # The bytes of safetensors.torch.save, which holds two copies of them in memory. One entry of metadata: it stores
-    # several in an arbitrary order, and equal runs would differ in their bytes.
-    header: dict[str, Any] = {"__metadata__": {key: json.dumps(sealed)}}
-    types, end = list(_DTYPES), 0
-    names = sorted(tensors, key=lambda name: (types.index(tensors[name].dtype), name))
-    for name in names:
-        value, begin = tensors[name], end
-        end += value.nbytes
-        header[name] = {"dtype": _DTYPES[value.dtype], "shape": list(value.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return [len(text).to_bytes(8, "little") + text, *(_bytes(tensors[name]) for name in names)]
-
-
-def _bytes(value: Tensor) -> memoryview:
-    """The memory of a contiguous tensor on the CPU."""
-    return value.contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return tensor_file(tensors, {key: json.dumps(sealed)})
 
 
 def read_tensors(
@@ -125,7 +95,7 @@ def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         sha.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode("utf-8", "surrogatepass"))
-        sha.update(_bytes(value))
+        sha.update(tensor_bytes(value))
     return sha.hexdigest()
 
 
