@@ -102,7 +102,8 @@ def test_the_recorded_command_repeats_the_run(budgeted, tmp_path, cli, own_cache
 
 def test_a_command_has_every_kind_of_option(tmp_path, own_cache):
     """Booleans as --flag or --no-flag; and the record holds the game as these options make it."""
-    zoo.train("vaegan", images=64, extractor="none", out=tmp_path / "run", family="mlp", width=2, equilibrium=True)
+    options = {"family": "mlp", "width": 2, "gamma": 0.25, "equilibrium": True}
+    zoo.train("vaegan", images=64, extractor="none", out=tmp_path / "run", **options)
     found = result(tmp_path / "run")
     assert found["command"].endswith(" --equilibrium")
     assert "--extractor none" in found["command"]
@@ -110,7 +111,7 @@ def test_a_command_has_every_kind_of_option(tmp_path, own_cache):
     card = found["card"]
     assert card["paper"].startswith("Larsen")
     rows = {name: row["weights"] for row in card["game"][0]["rows"] for name in row["networks"]}
-    assert rows["decoder"]["like"] == 0.01
+    assert rows["decoder"]["like"] == 0.25
     assert set(card["game"][0]["terms"]) >= {"prior", "like", "gan"}
 
 

@@ -149,6 +149,33 @@ def test_a_run_of_two_processes_writes_one_folder_and_resumes_to_the_same_bits(t
 
 
 @pytest.mark.slow
+def test_a_finding_stops_all_processes_at_one_step(tmp_path):
+    run = [
+        "run",
+        "beta-vae",
+        "--beta",
+        "1000",
+        "--family",
+        "mlp",
+        "--width",
+        "4",
+        "--images",
+        "20000",
+        "--extractor",
+        "none",
+    ]
+    stopped = torchrun(2, *run, "--stop-on", "collapse", "--out", str(tmp_path / "run"))
+    _, errors = stopped.communicate(timeout=300)
+    assert stopped.returncode == 1
+    assert "zoo: error: stopped: posterior collapse at step " in errors
+    assert "zoo: error: stopped by the first process" in errors
+    continued = torchrun(2, "run", "--resume", "--stop-on", "none", "--out", str(tmp_path / "run"))
+    _, errors = continued.communicate(timeout=300)
+    assert continued.returncode == 0, errors
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
+@pytest.mark.slow
 def test_a_run_of_two_processes_on_mapped_images_ends_in_the_bits_of_a_resident_one(tmp_path, monkeypatch):
     """Both processes need the map at the same time: one makes it, the other waits and shares it."""
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
