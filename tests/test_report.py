@@ -69,7 +69,7 @@ def test_a_report_that_fails_fails_no_run(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.import_module("zoo.report"), "write_report", fail)
     done = cli("run", "vae", "--epochs", 0, "--family", "mlp", "--width", 4, "--out", tmp_path / "run")
     assert done.status == 0
-    assert "note: report not written: a decoder of a plugin" in done.out
+    assert "zoo: warning: report not written: a decoder of a plugin\n" in done.err
     assert (tmp_path / "run" / "result.json").is_file()
 
 

@@ -60,7 +60,7 @@ def report(run: Path, out: Path | None, tsne: bool, data_dir: Path | None) -> No
 
 
 def report_run(folder: Path, trained: TrainedModel, progress: PlainProgress) -> None:
-    """Write the report of a run that has just finished, and say where; a failure is noted and fails nothing."""
+    """Write the report of a run that has just finished, and say where; a failure is a warning."""
     from zoo.report import write_report
     from zoo.run import TrainedAutoencoder
     from zoo.run.run_folder import RunFolder
@@ -70,6 +70,7 @@ def report_run(folder: Path, trained: TrainedModel, progress: PlainProgress) -> 
         data = load_data(RunFolder(folder).settings()) if isinstance(trained, TrainedAutoencoder) else None
         path = write_report(folder, trained, data)
     except Exception as error:  # the run is complete, whatever a plugin raises here
-        progress.note(f"report not written: {error or type(error).__name__}")
+        reason = " ".join(str(error).split()) or type(error).__name__
+        echo(f"zoo: warning: report not written: {reason}", err=True)
     else:
         progress.wrote_report(path)
