@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import os
 import sys
@@ -14,7 +15,14 @@ import attrs
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["AllocationError", "AllocationLimit", "available_memory", "format_bytes", "total_memory"]
+__all__ = [
+    "AllocationError",
+    "AllocationLimit",
+    "available_memory",
+    "format_bytes",
+    "release_free_memory",
+    "total_memory",
+]
 
 
 @attrs.frozen
@@ -96,6 +104,12 @@ def available_memory() -> int:
         with contextlib.suppress(OSError, ValueError, KeyError):
             free = min(free, _group_limit(hierarchy, group) - _group_use(hierarchy, group))
     return max(0, free)
+
+
+def release_free_memory() -> None:
+    """Return memory that glibc's allocator holds free to the system: it grows while batches of several sizes pass."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def format_bytes(number: float) -> str:

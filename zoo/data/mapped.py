@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.memory import release_free_memory
+
 __all__ = ["chunks", "is_mapped", "map_images", "take"]
 
 RELEASE_BYTES = 2**27
@@ -29,8 +31,8 @@ class _Map:
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     read: int = 0
 
-    def count(self, size: int) -> None:
-        """Count bytes read; release the pages after `RELEASE_BYTES` of them.
+    def count(self, size: int) -> bool:
+        """Count bytes read; release the pages after `RELEASE_BYTES` of them, and return whether that happened.
 
         Released pages stay in the system's cache and are mapped again when they are read, at any time and by any
         thread: this changes the memory of the process only.
@@ -38,9 +40,10 @@ class _Map:
         with self.lock:
             self.read += size
             if self.read < RELEASE_BYTES:
-                return
+                return False
             self.read = 0
         self.advise("MADV_DONTNEED")
+        return True
 
     def advise(self, name: str, start: int = 0, length: int | None = None) -> None:
         """Advise the system how a range of the file will be read, where it takes such advice."""
@@ -113,8 +116,8 @@ def chunks(images: Tensor, size: int) -> Iterator[Tensor]:
         if found is not None:
             found.advise("MADV_WILLNEED", part.data_ptr() - found.address, part.nbytes)
         yield part
-        if found is not None:
-            found.count(part.nbytes)
+        if found is not None and found.count(part.nbytes):
+            release_free_memory()
 
 
 def _find(images: Tensor) -> _Map | None:
