@@ -163,7 +163,7 @@ def test_a_good_model_passes_every_check():
         (Infinite, "game", "'rec' is inf"),
         (MovesByItself, "gradients", "changed decoder"),
         (OwnRandomness, "repeatable", "differ"),
-        (HiddenState, "resume", "differs"),
+        (HiddenState, "resume", "changes the attribute"),
         (ReadsBack, "sync", "reads a value back"),
         (ReadsBack, "capture", "branches in Python"),
         (HiddenState, "capture", "computed once in Python"),

@@ -81,7 +81,7 @@ class Tape:
 
 
 def on_tape(engine: Engine, tape: Tape) -> Engine:
-    engine._graph = GraphedStep(engine._run_step, tape)
+    engine._recorder = tape
     return engine
 
 

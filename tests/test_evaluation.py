@@ -541,7 +541,8 @@ def test_reconstruction_mse_is_in_units_of_one(digits: Dataset) -> None:
         assert float(metric.compute()) == pytest.approx(wanted)
 
     def reconstructed(reconstruct: Callable[[Tensor], Tensor]) -> Scores:
-        return evaluate(pictures, digits, Projection(), EvaluationSettings(n=20), ModelFunctions(reconstruct))
+        functions = ModelFunctions(lambda x, y: reconstruct(x))
+        return evaluate(pictures, digits, Projection(), EvaluationSettings(n=20), functions)
 
     scores = reconstructed(lambda x: 255 - x)
     wanted = ((255 - 2 * images.double()) / 255).square().mean()

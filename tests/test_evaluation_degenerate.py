@@ -63,13 +63,13 @@ class Fixed(Extractor):
 
 
 def spoil_codes(how: str) -> Codes:
-    def encode(x: Tensor) -> Tensor:
+    def encode(x: Tensor, _: Tensor | None = None) -> Tensor:
         z = x.flatten(1)[:, 20:24].float() / 100
         return {"constant": z * 0 + 1, "nan": z * torch.nan, "none": z}[how]
 
     return Codes(
         encode=encode,
-        decode=lambda z: torch.zeros(len(z), 1, 8, 8, dtype=torch.uint8),
+        decode=lambda z, y: torch.zeros(len(z), 1, 8, 8, dtype=torch.uint8),
         prior=lambda n: torch.randn(n, 4),
     )
 
@@ -99,7 +99,7 @@ def test_fewer_images_than_features(digits: Dataset) -> None:
     assert values["FD-wide"] > 0
     data = small(digits, 40, 40)
     same = attrs.evolve(data, test=data.train)
-    values = sound(all_scores(data.train.images, same, Fixed("wide"), reconstruct=lambda x: x))
+    values = sound(all_scores(data.train.images, same, Fixed("wide"), reconstruct=lambda x, y: x))
     scale = 100 * 64  # of the total variance
     for name in ("FD-wide", "FD-wide (train)", "FD-wide floor", "reconstruction FD-wide"):
         assert 0 <= values[name] < 1e-6 * scale, name

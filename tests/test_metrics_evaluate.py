@@ -69,8 +69,8 @@ class Counting(Extractor):
 
 BASIS = torch.linalg.qr(torch.randn(64, 4, generator=torch.Generator().manual_seed(0))).Q
 CODES = Codes(
-    encode=lambda x: from_uint8(x).flatten(1) @ BASIS,
-    decode=lambda z: to_uint8((z @ BASIS.T).view(-1, 1, 8, 8)),
+    encode=lambda x, y: from_uint8(x).flatten(1) @ BASIS,
+    decode=lambda z, y: to_uint8((z @ BASIS.T).view(-1, 1, 8, 8)),
     prior=lambda n: torch.randn(n, 4),
 )
 DENSITY = Density(
@@ -96,13 +96,13 @@ def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_full_holds_quick_and_every_score_and_its_meaning(digits: Dataset) -> None:
     pinned = PinnedClassifier()
     draws = digits.train.images
-    every = ModelFunctions(lambda x: x, CODES, DENSITY)
+    every = ModelFunctions(lambda x, y: x, CODES, DENSITY)
 
     def scores(metric_set: str, functions: ModelFunctions) -> Scores:
         settings = EvaluationSettings(n=400, metric_set=metric_set)
         return evaluate(lambda n: draws[torch.randint(1297, (n,))], digits, pinned, settings, functions)
 
-    quick, found = scores("quick", ModelFunctions(lambda x: x)), scores("full", every)
+    quick, found = scores("quick", ModelFunctions(lambda x, y: x)), scores("full", every)
     assert {k: found.values[k] for k in quick.values} == quick.values
     assert found.protocol == quick.protocol  # what a row was not asked for does not keep it from others
     undefined = [name for name, value in found.values.items() if value is None]
@@ -192,7 +192,7 @@ def test_degenerate_pictures_have_scores_or_a_clear_error(digits: Dataset) -> No
     with pytest.raises(ZooError, match="NaN or infinity"):
         score(one, digits, Sick())
     with pytest.raises(ZooError, match=r"encode: codes with shape \(500,\) are not allowed"):
-        score(one, digits, Counting(), codes=attrs.evolve(CODES, encode=lambda x: torch.zeros(len(x))))
+        score(one, digits, Counting(), codes=attrs.evolve(CODES, encode=lambda x, y: torch.zeros(len(x))))
 
 
 # The protocol

@@ -48,6 +48,7 @@ from .optimizers import (
 from .options import above, at_least, below, between, frozen, option
 from .preset import Preset
 from .run import ExportReport, TrainedAutoencoder, TrainedModel, export, load, train
+from .weights import Cycle, GradientRatio, Ramp, ScheduledWeight, Switch, Weight
 
 __all__ = [
     "MLP",
@@ -66,6 +67,7 @@ __all__ = [
     "CosineLR",
     "Critic",
     "CriticOutput",
+    "Cycle",
     "DataOptions",
     "DataSource",
     "DataSpec",
@@ -80,6 +82,7 @@ __all__ = [
     "GaussianLikelihood",
     "GaussianPosterior",
     "Generator",
+    "GradientRatio",
     "ImageFormat",
     "LRSchedule",
     "Likelihood",
@@ -95,14 +98,18 @@ __all__ = [
     "Posterior",
     "Preset",
     "RMSprop",
+    "Ramp",
+    "ScheduledWeight",
     "ScoreInfo",
     "Split",
+    "Switch",
     "TrainedAutoencoder",
     "TrainedModel",
     "Turn",
     "UnsupportedError",
     "UsageError",
     "WarmupLR",
+    "Weight",
     "ZooError",
     "__version__",
     "above",

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PlayerGroup", "Turn", "format_html", "player_groups", "term_names"]
+    from zoo.weights import AnyWeight
 
-Players = Mapping[str, Mapping[str, float]]
+__all__ = ["PlayerGroup", "Players", "Turn", "format_html", "player_groups", "term_names"]
+
+Players = Mapping[str, Mapping[str, "AnyWeight"]]
+"""Weights of the terms that each network minimizes, by network and term."""
 
 
 @attrs.frozen
@@ -24,14 +27,21 @@ class Turn:
     """Simultaneous update of several networks: terms are computed once from a batch, then every player is updated.
 
     Args:
-        players: Weights of the terms that each network minimizes, by network and term.
-        terms: Function ``terms(net, x)`` that returns scalar losses by name for images x (B, C, H, W) in [−1, 1].
+        players: Weights of the terms that each network minimizes, by network and term: numbers, or weights that change
+            in training (:class:`zoo.Ramp`, :class:`zoo.Cycle`, :class:`zoo.Switch`, :class:`zoo.GradientRatio`).
+        terms: Function ``terms(net, x)`` that returns scalar losses by name for images x (B, C, H, W) in [−1, 1]. It
+            may also return tensors of other shapes for ``gate`` and ``after``; they are neither minimized nor logged.
         name: Name in tables and curves, unique within the model.
         repeat: Number of times that the turn is run per step, each time on a new batch (``n_critic``).
         gate: Function ``gate(terms)`` that returns boolean scalars on the device by network; False skips the update of
             that network.
         labeled_images: If above 0, batches come from a fixed, class-balanced subset of this many training images, and
-            ``terms(net, x, y)`` also gets their labels y (B,).
+            ``terms(net, x, y)`` also gets their labels y (B,). The turns of a conditional model get all labels anyway.
+        every: The turn is run at steps 0, n, 2n, … only (lazy regularization).
+        shares: Name of a turn whose optimizers this turn uses for the same networks, instead of optimizers of its own.
+        after: Function ``after(net, terms)`` that updates state which no gradient makes, such as moving averages; the
+            state must be in buffers of the networks. It is called after the update, without gradients. In training by
+            several processes the terms are means over the processes, so that their states stay equal.
     """
 
     players: Players
@@ -40,6 +50,9 @@ class Turn:
     repeat: int = 1
     gate: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
     labeled_images: int = 0
+    every: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    shares: str | None = None
+    after: Callable[[Any, Mapping[str, Tensor]], None] | None = None
 
     def _repr_html_(self) -> str:
         return format_html([self])
@@ -55,7 +68,7 @@ class PlayerGroup:
     """
 
     networks: tuple[str, ...]
-    weights: tuple[tuple[str, float], ...]
+    weights: tuple[tuple[str, AnyWeight], ...]
 
 
 def player_groups(players: Players) -> tuple[PlayerGroup, ...]:
@@ -64,9 +77,10 @@ def player_groups(players: Players) -> tuple[PlayerGroup, ...]:
     >>> player_groups({"encoder": {"nll": 1.0, "kl": 1.0}, "decoder": {"kl": 1.0, "nll": 1.0}})
     (PlayerGroup(networks=('encoder', 'decoder'), weights=(('kl', 1.0), ('nll', 1.0))),)
     """
-    groups: dict[tuple[tuple[str, float], ...], list[str]] = {}
+    groups: dict[tuple[tuple[str, AnyWeight], ...], list[str]] = {}
     for network, weights in players.items():
-        key = tuple(sorted((term, float(weight)) for term, weight in weights.items() if weight != 0))
+        row = {term: float(w) if isinstance(w, int | float) else w for term, w in weights.items() if w != 0}
+        key = tuple(sorted(row.items(), key=lambda entry: entry[0]))
         groups.setdefault(key, []).append(network)
     return tuple(PlayerGroup(tuple(networks), key) for key, networks in groups.items())
 

@@ -35,24 +35,27 @@ __all__ = [
 
 
 class Encoder(nn.Module, abc.ABC):
-    """Network from images x (B, C, H, W) in [−1, 1] to a posterior over codes z (B, d)."""
+    """Network from images x (B, C, H, W) in [−1, 1] to a posterior over codes z (B, d).
+
+    Encoders, decoders and critics of a conditional model also take the labels y, int64 (B,), as last argument.
+    """
 
     @abc.abstractmethod
-    def forward(self, x: Tensor) -> Posterior:
-        """Posterior q(z | x)."""
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Posterior:
+        """Posterior q(z | x), or q(z | x, y) of a conditional model."""
 
 
 class Decoder(nn.Module, abc.ABC):
     """Network from codes z (B, d) to a likelihood of x or, in models without a density, to images."""
 
     @abc.abstractmethod
-    def forward(self, z: Tensor) -> Tensor | Likelihood:
+    def forward(self, z: Tensor, *args: Any, **kwargs: Any) -> Tensor | Likelihood:
         """Images (B, C, H, W) in [−1, 1], or a likelihood with images as its mean."""
 
     @final
-    def image(self, z: Tensor) -> Tensor:
+    def image(self, z: Tensor, *y: Tensor) -> Tensor:
         """Mean images for codes z (B, d): (B, C, H, W) in [−1, 1]."""
-        out = self(z)
+        out = self(z, *y)
         return out.mean if isinstance(out, Likelihood) else out
 
 
@@ -60,7 +63,7 @@ class CriticOutput(NamedTuple):
     """Output of a critic on a batch.
 
     Attributes:
-        logits: (B,); not probabilities.
+        logits: (B,), or (B, 1, h, w) of a critic of patches; not probabilities.
         features: Activations of stage ``tap`` of the critic, (B, …).
     """
 
@@ -75,13 +78,18 @@ class Critic(nn.Module, abc.ABC):
     """Inputs of ``forward``: ``forward(x)``, ``forward(z)`` or ``forward(x, z)``."""
 
     @abc.abstractmethod
-    def forward(self, *inputs: Tensor) -> CriticOutput:
-        """Logits and features; a high logit means real (x), from the prior (z) or from the encoder (x, z)."""
+    def forward(self, *args: Any, **kwargs: Any) -> CriticOutput:
+        """Logits and features; a high logit means real (x), from the prior (z) or from the encoder (x, z).
+
+        The critic of a conditional model takes the labels y as last input.
+        """
 
 
 @final
 class Networks(nn.Module):
     """Networks of a model by name: ``net.encoder``, ``net.decoder``, …
+
+    ``net.progress`` is a scalar tensor: completed steps divided by the steps of the run, 1 after training.
 
     Args:
         networks: Networks by name.
@@ -89,6 +97,9 @@ class Networks(nn.Module):
 
     def __init__(self, networks: Mapping[str, nn.Module]) -> None:
         super().__init__()
+        self.progress: Tensor
+        # On the device, so that compiled and captured steps read its current value.
+        self.register_buffer("progress", torch.ones(()), persistent=False)
         for name, network in networks.items():
             self.add_module(name, network)
 
@@ -118,6 +129,8 @@ class Objective(abc.ABC):
     """Differences between the defaults and the paper, each with its reason."""
     presets: ClassVar[Mapping[str, Preset]] = {}
     """Presets by name; ``paper`` has the settings of the main experiment of :attr:`paper`."""
+    conditional: ClassVar[bool] = False
+    """Whether the model is conditional on labels y, int64 (B,): ``terms(net, x, y)``, ``decode(net, z, y)``, …"""
 
     lr: float = option(2e-4, "Learning rate of Adam.", above(0))
     beta1: float = option(0.5, "Decay of Adam's first moment.", between(0, 1, inclusive="left"))
@@ -130,8 +143,8 @@ class Objective(abc.ABC):
         """Weights of the terms that each network minimizes, by network and term."""
         raise TypeError(f"{type(self).__name__} defines turns(), not players()")
 
-    def terms(self, net: Networks, x: Tensor) -> Mapping[str, Tensor]:
-        """Scalar losses by name for a batch x (B, C, H, W) in [−1, 1]."""
+    def terms(self, net: Networks, x: Tensor, *args: Any, **kwargs: Any) -> Mapping[str, Tensor]:
+        """Scalar losses by name for a batch x (B, C, H, W) in [−1, 1], and its labels if the model is conditional."""
         raise TypeError(f"{type(self).__name__} defines turns(), not terms()")
 
     def gate(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -199,14 +212,14 @@ class Generator(Objective):
         """
         return torch.randn(len(like) if n is None else n, self.latent, device=like.device)
 
-    def sample(self, net: Networks, n: int) -> Tensor:
-        """Sample n images, (n, C, H, W) in [−1, 1]."""
+    def sample(self, net: Networks, n: int, *y: Tensor) -> Tensor:
+        """Sample n images, (n, C, H, W) in [−1, 1]; of the classes y (n,) if the model is conditional."""
         like = next(net.parameters())
-        return self.decode(net, self.prior(like, n))
+        return self.decode(net, self.prior(like, n), *y)
 
-    def decode(self, net: Networks, z: Tensor) -> Tensor:
-        """Mean images for codes z (B, d): (B, C, H, W) in [−1, 1]."""
-        image: Tensor = net.decoder.image(z)
+    def decode(self, net: Networks, z: Tensor, *y: Tensor) -> Tensor:
+        """Mean images for codes z (B, d), and labels if the model is conditional: (B, C, H, W) in [−1, 1]."""
+        image: Tensor = net.decoder.image(z, *y)
         return image
 
 
@@ -214,14 +227,14 @@ class Generator(Objective):
 class Autoencoder(Generator):
     """Base class of models that can also encode; their network ``encoder`` maps images to posteriors."""
 
-    def encode(self, net: Networks, x: Tensor) -> Tensor:
-        """Posterior means (B, d) for images x (B, C, H, W) in [−1, 1]."""
-        mean: Tensor = net.encoder(x).mean
+    def encode(self, net: Networks, x: Tensor, *y: Tensor) -> Tensor:
+        """Posterior means (B, d) for images x (B, C, H, W) in [−1, 1], and their labels if the model is conditional."""
+        mean: Tensor = net.encoder(x, *y).mean
         return mean
 
-    def reconstruct(self, net: Networks, x: Tensor) -> Tensor:
+    def reconstruct(self, net: Networks, x: Tensor, *y: Tensor) -> Tensor:
         """Mean images for the posterior means of images x: (B, C, H, W) in [−1, 1]."""
-        return self.decode(net, self.encode(net, x))
+        return self.decode(net, self.encode(net, x, *y), *y)
 
 
 class Family(abc.ABC):

@@ -57,7 +57,7 @@ class VAEGANTwin(zoo.Autoencoder):
             "fool": sum(zoo.real_loss(v) for v in generated) / len(generated),
         }
 
-    def sample(self, net: zoo.Networks, n: int) -> Tensor:
+    def sample(self, net: zoo.Networks, n: int, *y: Tensor) -> Tensor:
         z = self.prior(next(net.parameters()), n)
         image: Tensor = net.generator.image(z) if self.sampler == "generator" else net.decoder.image(z)
         return image

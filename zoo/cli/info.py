@@ -19,6 +19,7 @@ from zoo.game import Turn, player_groups, term_names
 from zoo.preset import format_settings, get_presets
 from zoo.registry import Registry, registry
 from zoo.version import __version__
+from zoo.weights import format_weight
 
 if TYPE_CHECKING:
     from zoo.interfaces import Objective
@@ -154,6 +155,8 @@ def game_table(objective: Objective, turn: Turn) -> Table:
     """Table of a turn: a row per network, a column per term, and the weights as entries."""
     names = term_names(turn)
     title = f"turn {turn.name!r}" + (f", {turn.repeat} times per step" if turn.repeat > 1 else "")
+    title += f", every {turn.every} steps" if turn.every > 1 else ""
+    title += f", with the optimizers of {turn.shares!r}" if turn.shares else ""
     table = Table(
         title=None if turn.name == "step" else title,
         title_justify="left",
@@ -169,7 +172,7 @@ def game_table(objective: Objective, turn: Turn) -> Table:
     for row in player_groups(turn.players):
         weights = dict(row.weights)
         for network in row.networks:
-            cells = [f"{weights[name]:g}".replace("-", "−") if name in weights else "·" for name in names]
+            cells = [format_weight(weights[name]) if name in weights else "·" for name in names]
             table.add_row(network, *cells, str(objective.optimizer(network, turn.name)))
     return table
 

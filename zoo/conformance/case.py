@@ -52,6 +52,10 @@ class Case:
         smooth = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
         return smooth.to(torch.uint8)
 
+    def labels(self, n: int) -> tuple[Tensor, ...]:
+        """Labels of n images as a conditional model takes them; () for other models."""
+        return (torch.arange(n, device=self.device) % len(self.data.classes),) if self.model.conditional else ()
+
     def objective(self) -> Objective:
         """The model with its default options."""
         return self.model()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.conformance.case import Case, CheckFailed
-from zoo.game import player_groups, term_names
+from zoo.game import term_names
 from zoo.interfaces import Autoencoder, Generator
 from zoo.options import get_options
 from zoo.run.trained import TrainedAutoencoder, make_networks, wrap_trained
@@ -44,7 +44,10 @@ def check_game(case: Case) -> None:
         for name in term_names(turn):
             if name not in terms:
                 raise CheckFailed(f"turn {turn.name!r}: no term {name!r}; terms() returns {', '.join(terms)}")
+        minimized, for_hooks = term_names(turn), turn.gate is not None or turn.after is not None
         for name, value in terms.items():
+            if for_hooks and name not in minimized and isinstance(value, Tensor) and value.ndim:
+                continue
             if not isinstance(value, Tensor) or value.ndim != 0:
                 raise CheckFailed(
                     f"turn {turn.name!r}: term {name!r} is not a scalar tensor; take the mean over the batch"
@@ -62,14 +65,12 @@ def check_gradients(case: Case) -> None:
     """Every parameter gets a gradient from the terms of its player in some turn; terms change no parameter."""
     engine = case.engine()
     with_gradient: set[str] = set()
-    for turn in engine.objective.turns():
+    for turn_step in engine.turn_steps:
+        turn = turn_step.turn
         before = {k: v.clone() for k, v in engine.networks.named_parameters()}
-        terms = engine.terms(turn, *engine.first_batch(turn))
-        for row in player_groups(turn.players):
-            named = {f"{n}.{k}": p for n in row.networks for k, p in engine.networks[n].named_parameters()}
-            loss = torch.stack([w * terms[t] for t, w in row.weights]).sum()
-            found = torch.autograd.grad(loss, list(named.values()), retain_graph=True, allow_unused=True)
-            with_gradient |= {k for k, g in zip(named, found, strict=True) if g is not None}
+        _, gradients = turn_step.eager_gradients(*engine.first_batch(turn))
+        names = [f"{n}.{k}" for n in turn_step.networks_in_order for k, _ in engine.networks[n].named_parameters()]
+        with_gradient |= {name for name, g in zip(names, gradients, strict=True) if g is not None}
         for name, value in engine.networks.named_parameters():
             if not torch.equal(value, before[name]):
                 raise CheckFailed(
@@ -111,13 +112,13 @@ def check_abilities(case: Case) -> None:
     z = objective.prior(torch.empty(0, device=case.device), 5)
     _image("decode", trained.decode(z), (5, *case.shape))
     if isinstance(trained, TrainedAutoencoder):
-        x = case.pixels()[:5]
-        code = trained.encode(x)
+        x, y = case.pixels()[:5], case.labels(5)
+        code = trained.encode(x, *y)
         if code.shape != z.shape:
             raise CheckFailed(
                 f"encode returns {tuple(code.shape)}, but the prior gives codes of shape {tuple(z.shape)}"
             )
-        _image("reconstruct", trained.reconstruct(x), (5, *case.shape))
+        _image("reconstruct", trained.reconstruct(x, *y), (5, *case.shape))
     elif isinstance(objective, Autoencoder):
         raise CheckFailed("an Autoencoder must be able to reconstruct")
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.conformance.case import Case, CheckFailed
 from zoo.engine.compiled import preserve_state, trace_gradients
 from zoo.engine.turn_step import TurnStep
+from zoo.interfaces import Networks
 from zoo.run.trained import TrainedAutoencoder, wrap_trained
 
 __all__ = ["check_capture", "check_learns", "check_repeatable", "check_resume", "check_sync", "energy_distance"]
@@ -33,10 +34,18 @@ def check_repeatable(case: Case) -> None:
 
 
 def check_resume(case: Case) -> None:
-    """A resumed run is identical to an uninterrupted one."""
+    """A resumed run is identical to an uninterrupted one, and no network keeps state outside parameters and buffers."""
     uninterrupted = case.engine()
+    before = _python_state(uninterrupted.networks)
     for _ in range(4):
         uninterrupted.step()
+    after = _python_state(uninterrupted.networks)
+    for name in after:
+        if before.get(name) != after[name]:
+            raise CheckFailed(
+                f"training changes the attribute {name}, which a checkpoint does not contain; keep state in a buffer "
+                "(register_buffer), and update it in Turn(after=...)"
+            )
     first = case.engine()
     for _ in range(2):
         first.step()
@@ -50,6 +59,17 @@ def check_resume(case: Case) -> None:
     for name, value in uninterrupted.state().items():
         if not torch.equal(value, end[name]):
             raise CheckFailed(f"a resumed run differs in {name}; keep state in parameters and buffers only")
+
+
+def _python_state(networks: Networks) -> dict[str, str]:
+    """Plain Python values that are attributes of modules, by name."""
+    of_torch = vars(nn.Module())
+    return {
+        f"{prefix}.{name}" if prefix else name: repr(value)
+        for prefix, module in networks.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, bool | int | float | str | list | tuple | dict | set) and name not in of_torch
+    }
 
 
 class _NoSync(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -114,7 +134,7 @@ def check_learns(case: Case) -> None:
         engine.networks.eval()
         found = [energy_distance(trained.sample(64, seed=0), x)]
         if isinstance(trained, TrainedAutoencoder):
-            found.append(float((trained.reconstruct(x) - x).square().mean()))
+            found.append(float((trained.reconstruct(x, *case.labels(len(x))) - x).square().mean()))
         engine.networks.train()
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -116,6 +117,18 @@ class BatchStream:
             return (x,)
         assert self.labels is not None
         return x, self.labels[indices]
+
+    def labeled(self) -> BatchStream:
+        """Stream of the same images in batches (x, y).
+
+        Raises:
+            UsageError: if the data set has no labels.
+        """
+        if self.labels is None:
+            raise UsageError("dataset: one without labels is not allowed; the model is conditional on them")
+        stream = copy.copy(self)
+        stream.with_labels = True
+        return stream
 
     def subset(self, n: int) -> BatchStream:
         """Stream of ``n`` images with their labels, balanced over the classes and chosen by this stream's seed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 
@@ -30,7 +31,8 @@ class Engine:
         networks: networks of the model, on the stream's device.
         stream: training images.
         precision: ``fp32``, or ``bf16`` for networks under autocast.
-        steps: steps of the run, for learning-rate schedules; None keeps the initial learning rates.
+        steps: steps of the run, for schedules of learning rates and weights; None keeps the initial learning rates and
+            the final weights.
         optimization: settings of the run that replace or extend the model's optimization.
         compile: compile each turn's terms and gradients; eager if that fails.
         graphs: on CUDA with one process, capture steps as CUDA graphs; eager if that fails.
@@ -58,10 +60,8 @@ class Engine:
         self.accelerated_layers = accelerate(networks, stream.device, bf16=bf16, kernels=kernels)
         """Layers with faster kernels than torch's until :meth:`finish`: their number by class."""
         optimization = optimization or Optimization()
-        self.turn_steps = [TurnStep(objective, t, networks, stream, bf16, optimization) for t in objective.turns()]
-        names = [turn_step.turn.name for turn_step in self.turn_steps]
-        if duplicates := [name for name in names if names.count(name) > 1]:
-            raise ZooError(f"turns: {len(duplicates)} are named {duplicates[0]!r}; give each a name of its own")
+        source = stream.labeled() if objective.conditional else stream
+        self.turn_steps = _turn_steps(objective, networks, source, bf16, optimization)
         self.batches_per_step = max(turn_step.turn.repeat for turn_step in self.turn_steps)
         self._batches, self._schedule = self._plan_step()
         self.ema = WeightEMA(networks, optimization.ema_decay) if optimization.ema_decay is not None else None
@@ -69,7 +69,9 @@ class Engine:
         for turn_step, compiled in zip(self.turn_steps, self._compiled, strict=False):
             turn_step.gradient_function = compiled
         captured = graphs and stream.device.type == "cuda" and self.ranks.size == 1
-        self._graph = GraphedStep(self._run_step, CudaRecorder(stream.device)) if captured else None
+        self._recorder = CudaRecorder(stream.device) if captured else None
+        self._graphs: dict[tuple[TurnStep, ...], GraphedStep] = {}
+        """Captured steps by the turns that run in them."""
 
     def _plan_step(self) -> tuple[list[tuple[BatchStream, int]], list[tuple[TurnStep, int]]]:
         """Batches of a step, as (stream, position in the step); and turns in order, each with its batch's index."""
@@ -84,21 +86,31 @@ class Engine:
         return batches, schedule
 
     def step(self) -> None:
-        """Run every turn (``repeat`` times) on fresh batches. Does not sync with the host."""
+        """Run the turns that are due (``repeat`` times) on fresh batches. Does not sync with the host."""
         if self.steps:
+            progress = self.step_count / self.steps
+            self.networks.progress.fill_(progress)
             for turn_step in self.turn_steps:
-                turn_step.set_learning_rates(self.step_count / self.steps)
+                turn_step.set_learning_rates(progress)
+                turn_step.set_weights(progress)
         position = self.step_count * self.batches_per_step
         fetched = [stream.fetch(position + i) for stream, i in self._batches]
-        (self._graph or self._run_step)(fetched)
+        due = tuple(t for t in self.turn_steps if self.step_count % t.turn.every == 0)
+        if self._recorder is None:
+            self._run_turns(due, fetched)
+        else:
+            if due not in self._graphs:
+                self._graphs[due] = GraphedStep(functools.partial(self._run_turns, due), self._recorder)
+            self._graphs[due](fetched)
         self.step_count += 1
         self._steps_since_read += 1
 
-    def _run_step(self, fetched: Sequence[Sequence[Tensor]]) -> None:
+    def _run_turns(self, due: tuple[TurnStep, ...], fetched: Sequence[Sequence[Tensor]]) -> None:
         """The part of a step that a CUDA graph captures: it reads the host's memory nowhere."""
         batches = [stream.load(tensors) for (stream, _), tensors in zip(self._batches, fetched, strict=True)]
         for turn_step, i in self._schedule:
-            turn_step.step(*batches[i])
+            if turn_step in due:
+                turn_step.step(*batches[i])
         if self.ema is not None:
             self.ema.update()
 
@@ -120,22 +132,22 @@ class Engine:
     def mode(self) -> str:
         """How a step runs: ``eager``, ``compiled``, ``graph``, or ``compiled graph``."""
         compiled = bool(self._compiled) and not any(c.reason for c in self._compiled)
-        words = ["compiled"] * compiled + ["graph"] * (self._graph is not None and self._graph.recorded)
+        words = ["compiled"] * compiled + ["graph"] * any(graph.recorded for graph in self._graphs.values())
         return " ".join(words) or "eager"
 
     @property
     def fallbacks(self) -> dict[str, str]:
         """Settings without effect (``compile``, ``graphs``), each with its reason."""
         reasons = {"compile": next((c.reason for c in self._compiled if c.reason), "")}
-        reasons["graphs"] = self._graph.reason if self._graph else ""
+        reasons["graphs"] = next((graph.reason for graph in self._graphs.values() if graph.reason), "")
         return {setting: reason for setting, reason in reasons.items() if reason}
 
     def step_turn(self, index: int, *batch: Tensor) -> None:
-        """Run one turn, by its index among the model's turns, on a batch: x, and y if the turn has labeled images."""
+        """Run one turn, by its index among the model's turns, on a batch: x, and y if the turn has labels."""
         self.turn_steps[index].step(*batch)
 
     def first_batch(self, turn: Turn) -> tuple[Tensor, ...]:
-        """Batch of the first step for a turn: (x,), or (x, y) if the turn has labeled images."""
+        """Batch of the first step for a turn: (x,), or (x, y) if the turn has labels."""
         return self._turn_step(turn).batch(0)
 
     def terms(self, turn: Turn, *batch: Tensor) -> Mapping[str, Tensor]:
@@ -170,15 +182,21 @@ class Engine:
     def _term_means(self) -> dict[str, float]:
         means: dict[str, float] = {}
         for turn_step in self.turn_steps:
-            if turn_step.term_sums is None or not self._steps_since_read:
+            runs = self._runs_since_read(turn_step.turn)
+            if turn_step.term_sums is None or not runs:
                 continue
-            values = turn_step.term_sums.div(self._steps_since_read * turn_step.turn.repeat).tolist()
+            values = turn_step.term_sums.div(runs).tolist()
             names = [self._prefix(turn_step) + name for name in turn_step.term_names]
             means |= dict(zip(names, values, strict=False))
         for name, value in means.items():
             if not math.isfinite(value):
                 raise DivergedError(f"term {name!r}", f"{value} by step {self.step_count}", self.step_count)
         return means
+
+    def _runs_since_read(self, turn: Turn) -> int:
+        """Number of runs of a turn since the last :meth:`read_terms`."""
+        first, n = self.step_count - self._steps_since_read, turn.every
+        return turn.repeat * ((self.step_count + n - 1) // n - (first + n - 1) // n)
 
     def _prefix(self, turn_step: TurnStep) -> str:
         return f"{turn_step.turn.name}/" if len(self.turn_steps) > 1 else ""
@@ -201,10 +219,15 @@ class Engine:
         if self.ema is not None:
             flat |= {f"ema/{k}": v for k, v in self.ema.state().items()}
         for i, turn_step in enumerate(self.turn_steps):
-            for names, optimizer in turn_step.optimizers.items():
+            owned = turn_step.optimizers if turn_step.owns_optimizers else {}
+            for names, optimizer in owned.items():
                 flat |= {f"update/{i}/{names}/{k}": v for k, v in optimizer.state().items()}
             if turn_step.term_sums is not None:
                 flat[f"sum/{i}"] = turn_step.term_sums
+            if turn_step.term_names and any(t.turn.every > 1 for t in self.turn_steps):
+                # The next line of metrics may come before the next run of the turn, which would give the names.
+                text = "\n".join(turn_step.term_names).encode()
+                flat[f"names/{i}"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         flat["position"] = torch.tensor([self.step_count, self._steps_since_read])
         # Each process draws its own noise. The main process's state has no number.
         for rank, state in enumerate(self._gather_states(torch.get_rng_state())):
@@ -220,8 +243,7 @@ class Engine:
         Raises:
             ZooError: if the state is of fewer processes, or has no average of the weights though this run keeps one.
         """
-        if self._graph:
-            self._graph.reset()
+        self._graphs.clear()  # tensors have new memory addresses
         self.networks.load_state_dict(_without_prefix(flat, "net/"))
         if self.ema is not None:
             if not (average := _without_prefix(flat, "ema/")):
@@ -230,10 +252,13 @@ class Engine:
                 )
             self.ema.load_state(average)
         for i, turn_step in enumerate(self.turn_steps):
-            for names, optimizer in turn_step.optimizers.items():
+            owned = turn_step.optimizers if turn_step.owns_optimizers else {}
+            for names, optimizer in owned.items():
                 optimizer.load_state(_without_prefix(flat, f"update/{i}/{names}/"))
             sums = flat.get(f"sum/{i}")
             turn_step.term_sums = None if sums is None else sums.to(self.stream.device, copy=True)
+            if f"names/{i}" in flat:
+                turn_step.term_names = tuple(bytes(flat[f"names/{i}"].tolist()).decode().split("\n"))
         self.step_count, self._steps_since_read = (int(v) for v in flat["position"])
         suffix = f"/{self.ranks.rank}" if self.ranks.rank else ""
         if f"rng/cpu{suffix}" not in flat:
@@ -247,6 +272,29 @@ class Engine:
             return [state]
         # NCCL sends tensors on the GPU only.
         return [s.cpu() for s in self.ranks.all_gather(state.to(self.stream.device))]
+
+
+def _turn_steps(
+    objective: Objective, networks: Networks, stream: BatchStream, bf16: bool, optimization: Optimization
+) -> list[TurnStep]:
+    """Turns of a model with their optimizers, in the model's order."""
+    turns = {turn.name: turn for turn in objective.turns()}
+    if len(turns) < len(names := [turn.name for turn in objective.turns()]):
+        name = next(name for name in names if names.count(name) > 1)
+        raise ZooError(f"turns: {names.count(name)} are named {name!r}; give each a name of its own")
+    built: dict[str, TurnStep] = {}
+    for turn in sorted(turns.values(), key=lambda turn: turn.shares is not None):  # lenders first
+        if turn.shares is not None and (turn.shares not in turns or turns[turn.shares].shares is not None):
+            own = ", ".join(name for name, other in turns.items() if other.shares is None)
+            raise ZooError(
+                f"turn {turn.name!r}: shares={turn.shares!r} is no turn with optimizers of its own; those are {own}"
+            )
+        lender = built[turn.shares] if turn.shares is not None else None
+        borrowers = [other for other in turns.values() if other.shares == turn.name]
+        built[turn.name] = TurnStep(
+            objective, turn, networks, stream, bf16, optimization, lender=lender, borrowers=borrowers
+        )
+    return [built[name] for name in turns]
 
 
 def _without_prefix(flat: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from zoo.errors import ZooError
 from zoo.game import Turn, player_groups
 from zoo.interfaces import Networks, Objective
 from zoo.optimizers import Optimization
+from zoo.weights import AnyWeight, ScheduledWeight, Weight, gradient_ratio
 
 __all__ = ["GradientFunction", "TermsAndGradients", "TurnStep", "clip_gradients"]
 
@@ -32,7 +33,7 @@ class _Group:
     """Networks that minimize one loss."""
 
     networks: tuple[str, ...]
-    weights: tuple[tuple[str, float], ...]
+    weights: tuple[tuple[str, AnyWeight], ...]
     parameters: list[nn.Parameter]
 
 
@@ -46,9 +47,11 @@ class TurnStep:
         stream: training images.
         bf16: run the networks under bfloat16 autocast.
         optimization: settings of the run that replace or extend the model's optimization.
+        lender: the turn whose optimizers this one uses, if the turn ``shares`` them.
+        borrowers: turns that use optimizers of this one.
 
     Raises:
-        ZooError: if a player of the turn is not a network of the model.
+        ZooError: if a player of the turn is not a network of the model, or does not play in the turn of ``shares``.
     """
 
     def __init__(
@@ -59,6 +62,9 @@ class TurnStep:
         stream: BatchStream,
         bf16: bool = False,
         optimization: Optimization | None = None,
+        *,
+        lender: TurnStep | None = None,
+        borrowers: Sequence[Turn] = (),
     ) -> None:
         self.turn, self.networks, self.bf16 = turn, networks, bf16
         self.optimization = optimization or Optimization()
@@ -75,24 +81,36 @@ class TurnStep:
         self.parameters = [p for group in self._groups for p in group.parameters]
         self._player_slices: list[slice] = []
         """Position of each player's parameters in :attr:`parameters`."""
-        for network in (n for group in self._groups for n in group.networks):
+        for network in self.networks_in_order:
             start = self._player_slices[-1].stop if self._player_slices else 0
             self._player_slices.append(slice(start, start + len(list(networks[network].parameters()))))
         self._strides = [p.stride() for p in self.parameters]
         own = {id(p) for p in self.parameters}
         self._other_parameters = [p for p in networks.parameters() if p.requires_grad and id(p) not in own]
-        self.optimizers = self._build_optimizers(objective)
+        self.optimizers = self._borrow(lender) if lender else self._build_optimizers(objective, borrowers)
+        self.owns_optimizers = lender is None
+        """Whether the optimizers' state is this turn's, not that of the turn of ``shares``."""
+        self._scheduled = {
+            weight: torch.ones((), device=self.device)
+            for group in self._groups
+            for _, weight in group.weights
+            if isinstance(weight, ScheduledWeight)
+        }
+        """Current values of scheduled weights, at fixed addresses, which compiled and captured steps read."""
+        self.set_weights(1.0)
         self.gradient_function: GradientFunction = self.eager_gradients
         self.term_names: tuple[str, ...] = ()
         self.term_sums: Tensor | None = None
         self._gradients: Sequence[Tensor | None] = ()
 
-    def _build_optimizers(self, objective: Objective) -> dict[str, GatedOptimizer]:
-        # Networks with equal settings share one fused kernel, unless a gate may hold one of them alone.
+    def _build_optimizers(self, objective: Objective, borrowers: Sequence[Turn]) -> dict[str, GatedOptimizer]:
+        # Networks with equal settings share one fused kernel, unless a gate or another turn may update one alone.
+        apart = bool(self.turn.gate) or any(turn.gate for turn in borrowers)
         shared: dict[object, list[str]] = {}
         for name in self.turn.players:
             settings = objective.optimizer(name, self.turn.name)
-            shared.setdefault((settings, name if self.turn.gate else ""), []).append(name)
+            users = tuple(turn.name for turn in borrowers if name in turn.players)
+            shared.setdefault((settings, name if apart else users), []).append(name)
         optimizers: dict[str, GatedOptimizer] = {}
         for (settings, _), names in shared.items():  # type: ignore[misc]
             parameters = {f"{n}.{k}": p for n in names for k, p in self.networks[n].named_parameters()}
@@ -100,8 +118,23 @@ class TurnStep:
             optimizers["+".join(names)] = GatedOptimizer(settings, parameters, self.device, schedule)
         return optimizers
 
+    def _borrow(self, lender: TurnStep) -> dict[str, GatedOptimizer]:
+        for name in self.turn.players:
+            if name not in lender.turn.players:
+                players = ", ".join(lender.turn.players)
+                raise ZooError(
+                    f"turn {self.turn.name!r}: {name!r} has no optimizer to share in turn {lender.turn.name!r}; its "
+                    f"players are {players}"
+                )
+        return {key: o for key, o in lender.optimizers.items() if key.split("+")[0] in self.turn.players}
+
+    @property
+    def networks_in_order(self) -> list[str]:
+        """Names of the players in the order of :attr:`parameters`."""
+        return [name for group in self._groups for name in group.networks]
+
     def batch(self, position: int) -> tuple[Tensor, ...]:
-        """Batch at a position of the turn's stream: (x,), or (x, y) if the turn has labeled images."""
+        """Batch at a position of the turn's stream: (x,), or (x, y) if the turn has labels."""
         return self.stream.load(self.stream.fetch(position))
 
     def set_learning_rates(self, progress: float) -> None:
@@ -113,11 +146,20 @@ class TurnStep:
         for optimizer in self.optimizers.values():
             optimizer.set_learning_rate(progress)
 
+    def set_weights(self, progress: float) -> None:
+        """Set the weights that are functions of training progress.
+
+        Args:
+            progress: completed steps divided by the steps of the run.
+        """
+        for weight, value in self._scheduled.items():
+            value.fill_(weight.value(progress))
+
     def step(self, *batch: Tensor) -> None:
         """Update every player once.
 
         Args:
-            batch: images x, and labels y if the turn has labeled images.
+            batch: images x, and labels y if the turn has labels.
         """
         # Freed first, so that the new gradients take the same memory, which is still in the processor's cache.
         self._gradients = ()
@@ -133,6 +175,8 @@ class TurnStep:
             self._set_gradients(gradients)
             for names, optimizer in self.optimizers.items():
                 optimizer.step(gates.get(names))
+            if self.turn.after is not None:
+                self.turn.after(self.networks, terms)
         self._gradients = gradients
 
     def terms(self, *batch: Tensor) -> Mapping[str, Tensor]:
@@ -157,13 +201,17 @@ class TurnStep:
             gradients += torch.autograd.grad(loss, group.parameters, retain_graph=group is not last, allow_unused=True)
         return terms, gradients
 
+    def losses(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Loss of each player: the weighted sum of its terms."""
+        return {name: self._loss(group, terms) for group in self._groups for name in group.networks}
+
     def _loss(self, group: _Group, terms: Mapping[str, Tensor]) -> Tensor:
         """Weighted sum of the group's terms."""
         total: Tensor | None = None
         for name, weight in group.weights:
             if name not in terms:
                 raise ZooError(f"turn {self.turn.name!r}: no term {name!r} for its players; terms: {', '.join(terms)}")
-            part = terms[name] if weight == 1 else weight * terms[name]
+            part = terms[name] if weight == 1 else self._factor(weight, terms) * terms[name]
             total = part if total is None else total + part
         if total is None:
             raise ZooError(f"turn {self.turn.name!r}: a player has no term to minimize")
@@ -171,6 +219,19 @@ class TurnStep:
             names = " + ".join(repr(name) for name, _ in group.weights)
             raise ZooError(f"turn {self.turn.name!r}: {names} depends on no parameter of a player")
         return total
+
+    def _factor(self, weight: AnyWeight, terms: Mapping[str, Tensor]) -> float | Tensor:
+        """Current value of a weight."""
+        if not isinstance(weight, Weight):
+            return weight
+        factor = self._scheduled[weight] if isinstance(weight, ScheduledWeight) else 1.0
+        ratio = gradient_ratio(weight)
+        if ratio is None:
+            return factor
+        for name in (ratio.reference, ratio.term):
+            if name not in terms:
+                raise ZooError(f"turn {self.turn.name!r}: no term {name!r} for the weight {ratio}")
+        return factor * ratio.compute(terms, self.networks)
 
     def _average_over_processes(
         self, terms: Mapping[str, Tensor], gradients: Sequence[Tensor | None]
@@ -199,9 +260,10 @@ class TurnStep:
             parameter.grad = gradient if same_layout else match_layout(parameter, gradient)
 
     def _add_to_sums(self, terms: Mapping[str, Tensor]) -> None:
-        values = torch.stack([t.detach() for t in terms.values()])
+        scalars = {name: term.detach() for name, term in terms.items() if term.ndim == 0}
+        values = torch.stack(list(scalars.values()))
         if not self.term_names:
-            self.term_names = tuple(terms)
+            self.term_names = tuple(scalars)
         if self.term_sums is None:
             self.term_sums = torch.zeros_like(values, dtype=torch.float32)
         self.term_sums.add_(values)

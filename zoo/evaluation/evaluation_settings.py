@@ -77,17 +77,19 @@ class EvaluationSettings:
 class Codes:
     """Encoder, decoder and prior of a model, as functions of any number of rows.
 
+    Those of a conditional model use the labels (B,), which are None if the data set has none.
+
     Args:
-        encode: From uint8 images (B, C, H, W) to their codes, the posterior means (B, d).
-        decode: From codes (B, d) to uint8 images (B, C, H, W).
+        encode: From uint8 images (B, C, H, W) and their labels to their codes, the posterior means (B, d).
+        decode: From codes (B, d) and labels to uint8 images (B, C, H, W).
         prior: From a number n to n samples of the prior (n, d).
         sample: Like ``encode``, but returns posterior samples; None for a deterministic encoder.
     """
 
-    encode: Callable[[Tensor], Tensor]
-    decode: Callable[[Tensor], Tensor]
+    encode: Callable[[Tensor, Tensor | None], Tensor]
+    decode: Callable[[Tensor, Tensor | None], Tensor]
     prior: Callable[[int], Tensor]
-    sample: Callable[[Tensor], Tensor] | None = None
+    sample: Callable[[Tensor, Tensor | None], Tensor] | None = None
 
 
 @attrs.frozen
@@ -95,11 +97,14 @@ class ModelFunctions:
     """Abilities of a model beyond generating images; None for those it lacks.
 
     Args:
-        reconstruct: From uint8 images (B, C, H, W) to their uint8 reconstructions.
+        reconstruct: From uint8 images (B, C, H, W) and their labels, None if there are none, to uint8 reconstructions.
         codes: Encoder, decoder and prior; used by the ``full`` metrics only.
         density: Posterior and likelihood; used by the ``full`` metrics only.
+        sample_labels: From a number n to the labels (n,) of the next n images generated; None if the model is not
+            conditional.
     """
 
-    reconstruct: Callable[[Tensor], Tensor] | None = None
+    reconstruct: Callable[[Tensor, Tensor | None], Tensor] | None = None
     codes: Codes | None = None
     density: Density | None = None
+    sample_labels: Callable[[int], Tensor] | None = None

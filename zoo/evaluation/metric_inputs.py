@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from zoo.data import chunks, take
 from zoo.errors import ZooError
 from zoo.evaluation.evaluation_settings import Codes
-from zoo.evaluation.reference import EvaluationData
+from zoo.evaluation.reference import EvaluationData, Split
 from zoo.metrics.codes import MMD_CODES, PROBE_CODES
 from zoo.metrics.likelihood import IMAGES, Density, observe
 from zoo.metrics.subsets import random_indices, random_rows
@@ -50,21 +50,21 @@ def check_images(images: Tensor, like: Tensor, name: str, count: int | None = No
 
 
 def reconstruction_inputs(
-    reconstruct: Callable[[Tensor], Tensor],
-    images: Tensor,
+    reconstruct: Callable[[Tensor, Tensor | None], Tensor],
+    split: Split,
     extractor: Callable[[Tensor], Tensor] | None,
     batch: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield batches of test images with their reconstructions.
 
     Args:
-        reconstruct: From uint8 images to their reconstructions.
-        images: Test images, uint8 (N, C, H, W).
+        reconstruct: From uint8 images and their labels to their reconstructions.
+        split: Test images and their labels.
         extractor: Feature extractor; None if no metric needs ``reconstruction_features``.
         batch: Images per batch.
     """
-    for part in chunks(images, batch):
-        made = reconstruct(part)
+    for part, labels in _labeled_chunks(split.images, split.labels, batch):
+        made = reconstruct(part, labels)
         check_images(made, part, "reconstructed", len(part))
         inputs: dict[str, Any] = {"images": part, "reconstructions": made}
         if extractor is not None:
@@ -80,11 +80,11 @@ def code_inputs(codes: Codes, data: EvaluationData, batch: int, seed: int) -> di
     """
     test, train = data.test, data.train
     with seeded(seed):
-        inputs: dict[str, Any] = {"codes": _encode("encode", codes.encode, test.images, batch)}
+        inputs: dict[str, Any] = {"codes": _encode("encode", codes.encode, test, batch)}
         if test.labels is not None and train.labels is not None:
             known = random_indices(len(train.images), PROBE_CODES)
             inputs["labels"] = test.labels
-            inputs["train_codes"] = _encode("encode", codes.encode, train.images, batch, known)
+            inputs["train_codes"] = _encode("encode", codes.encode, train, batch, known)
             inputs["train_labels"] = random_rows(train.labels, PROBE_CODES)
         chosen = random_indices(len(test.images), MMD_CODES)
         prior = codes.prior(len(chosen)).detach().float()
@@ -92,8 +92,11 @@ def code_inputs(codes: Codes, data: EvaluationData, batch: int, seed: int) -> di
         if codes.sample is None:
             inputs["posterior_samples"] = inputs["codes"][chosen.to(inputs["codes"].device)]
         else:
-            inputs["posterior_samples"] = _encode("sample", codes.sample, test.images, batch, chosen)
-        inputs["cycle_codes"] = _encode("encode", lambda z: codes.encode(codes.decode(z)), prior, batch)
+            inputs["posterior_samples"] = _encode("sample", codes.sample, test, batch, chosen)
+        labels = None if test.labels is None else test.labels[chosen]  # of real images, for a conditional model
+        decoded = zip(torch.split(prior, batch), _split(labels, len(prior), batch), strict=True)
+        cycle = [_codes("encode", codes.encode, codes.decode(z, y), y) for z, y in decoded]
+        inputs["cycle_codes"] = torch.cat(cycle).float()
     return inputs
 
 
@@ -102,15 +105,31 @@ def density_inputs(density: Density, data: EvaluationData) -> dict[str, Any]:
     return {"density": density, "observations": observe(random_rows(data.test.images, IMAGES), density.observation)}
 
 
+_Encode = Callable[[Tensor, Tensor | None], Tensor]
+
+
+def _encode(name: str, function: _Encode, split: Split, batch: int, indices: Tensor | None = None) -> Tensor:
+    """Codes of the images of a split, or of those at ``indices``, which are read a batch at a time."""
+    if indices is None:
+        parts = _labeled_chunks(split.images, split.labels, batch)
+    else:
+        labels = None if split.labels is None else split.labels[indices]
+        images = (take(split.images, rows) for rows in torch.split(indices, batch))
+        parts = zip(images, _split(labels, len(indices), batch), strict=True)
+    return torch.cat([_codes(name, function, x, y) for x, y in parts]).float()
+
+
 @torch.no_grad()
-def _encode(
-    name: str, function: Callable[[Tensor], Tensor], x: Tensor, batch: int, indices: Tensor | None = None
-) -> Tensor:
-    """Codes of the rows of x, or of those at ``indices``, which are read a batch at a time."""
-    parts = []
-    for part in chunks(x, batch) if indices is None else (take(x, rows) for rows in torch.split(indices, batch)):
-        made = function(part)
-        if made.dim() != 2 or len(made) != len(part):
-            raise ZooError(f"{name}: codes with shape {tuple(made.shape)} are not allowed; must be ({len(part)}, d)")
-        parts.append(made)
-    return torch.cat(parts).float()
+def _codes(name: str, function: _Encode, x: Tensor, y: Tensor | None) -> Tensor:
+    made = function(x, y)
+    if made.dim() != 2 or len(made) != len(x):
+        raise ZooError(f"{name}: codes with shape {tuple(made.shape)} are not allowed; must be ({len(x)}, d)")
+    return made
+
+
+def _labeled_chunks(x: Tensor, y: Tensor | None, batch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    return zip(chunks(x, batch), _split(y, len(x), batch), strict=True)
+
+
+def _split(y: Tensor | None, n: int, batch: int) -> Sequence[Tensor | None]:
+    return [None] * -(-n // batch) if y is None else torch.split(y, batch)

@@ -143,17 +143,17 @@ def evaluate_images(
         raise UsageError(f"n: {n} is not allowed; must be at least {least}")
     reference = ReferenceStatistics(extractor, dataset, second)
     metrics = MetricGroup(settings, reference)
-    buffer = _feed_samples(metrics, generated, dataset, extractor, second, n, progress)
+    buffer = _feed_samples(metrics, generated, dataset, extractor, second, n, functions.sample_labels, progress)
     for name, statistics in (("floor_moments", reference), ("second_floor_moments", reference.second)):
         floor = None if statistics is None or not metrics.need(name) else statistics.floor_moments(n)
         if floor is not None:
             metrics.feed({name: floor})
     if functions.reconstruct is not None:
         features = extractor if metrics.need("reconstruction_features") else None
-        images = dataset.test.images
-        for inputs in reconstruction_inputs(functions.reconstruct, images, features, settings.batch):
+        test = dataset.test
+        for inputs in reconstruction_inputs(functions.reconstruct, test, features, settings.batch):
             metrics.feed(inputs)
-            metrics.feed_subsets(inputs, len(images))
+            metrics.feed_subsets(inputs, len(test.images))
     if functions.codes is not None and metrics.need_stage("codes"):
         metrics.feed(code_inputs(functions.codes, dataset, settings.batch, settings.seed))
     if functions.density is not None and metrics.need_stage("density"):
@@ -178,6 +178,7 @@ def _feed_samples(
     extractor: Extractor,
     second: Extractor | None,
     n: int,
+    labels: Callable[[int], Tensor] | None,
     progress: Callable[[int, int], None] | None,
 ) -> SampleBuffer | None:
     """Feed generated images; returns the buffer, or None if no metric needs one."""
@@ -190,6 +191,8 @@ def _feed_samples(
         inputs: dict[str, Any] = {"samples": images, "features": features}
         if classifier is not None:
             inputs["logits"] = classifier.logits(features)
+        if labels is not None:
+            inputs["sample_labels"] = labels(len(images))
         if second is not None and metrics.need("second_features"):
             inputs["second_features"] = second(images)
         metrics.feed(inputs)

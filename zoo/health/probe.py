@@ -44,7 +44,9 @@ class Probe:
         self._engine = engine
         stream = engine.stream
         batches = min(stream.per_epoch, -(-IMAGES * stream.ranks.size // stream.batch))
-        self._images = torch.cat([stream[i] for i in range(batches)])[:IMAGES]
+        source = stream.labeled() if engine.objective.conditional else stream
+        parts = zip(*(source.load(source.fetch(i)) for i in range(batches)), strict=True)
+        self._images, *self._labels = (torch.cat(part)[:IMAGES] for part in parts)
         self._spread, self._nearest = _distances(self._images)
         self._batches = [
             tuple(tensor[:TERM_IMAGES] for tensor in turn_step.batch(0)) for turn_step in engine.turn_steps
@@ -80,7 +82,7 @@ class Probe:
         objective = self._engine.objective
         if not isinstance(objective, Generator):
             return {}
-        images = objective.sample(self._engine.networks, len(self._images)).float()
+        images = objective.sample(self._engine.networks, len(self._images), *self._labels).float()
         if not images.isfinite().all():
             return None
         spread, nearest = _distances(images)
@@ -99,13 +101,13 @@ class Probe:
         objective, networks = self._engine.objective, self._engine.networks
         if not isinstance(objective, Autoencoder):
             return {}
-        codes = objective.encode(networks, self._images).float()
+        codes = objective.encode(networks, self._images, *self._labels).float()
         prior = objective.prior(self._images, 1024).float()
         if not codes.isfinite().all():
             return None
         active = int((codes.var(0) > ACTIVE_VARIANCE * prior.var(0)).sum())
         found: dict[str, Any] = {"active_units": active, "units": codes.shape[1]}
-        posterior = networks["encoder"](self._images) if "encoder" in networks.names() else None
+        posterior = networks["encoder"](self._images, *self._labels) if "encoder" in networks.names() else None
         if isinstance(posterior, GaussianPosterior) and math.isfinite(kl := float(posterior.kl().mean())):
             found["kl"] = kl
         return found
@@ -134,12 +136,13 @@ def _measure_critics(turn_step: TurnStep, batch: Sequence[Tensor]) -> dict[str, 
     try:
         with torch.set_grad_enabled(bool(critics)):
             terms = turn_step.terms(*batch)
+            losses = turn_step.losses(terms) if critics else {}
     finally:
         for handle in handles:
             handle.remove()
     found: dict[str, CriticMeasurement] = {}
     for name in critics:
-        loss = sum((weight * terms[term] for term, weight in players[name].items() if weight), torch.zeros(()))
+        loss = losses[name]
         own = [values for values in logits[name] if values.requires_grad]
         if own and loss.requires_grad:
             slopes = torch.autograd.grad(loss, own, retain_graph=True, allow_unused=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from zoo.metrics.annealed import AnnealedLogLikelihood
 from zoo.metrics.codes import MMD, ActiveUnits, CycleError, LinearProbe, NearestNeighborProbe
-from zoo.metrics.coverage import ClassCoverage
+from zoo.metrics.coverage import ClassCoverage, LabelAccuracy
 from zoo.metrics.frechet import (
     FloorFrechetDistance,
     FrechetDistance,
@@ -42,6 +42,7 @@ BUILT_IN_METRICS: Mapping[str, type[Metric]] = {
     "perceptual": PerceptualDistance,
     "frechet-reconstruction": ReconstructionFrechetDistance,
     "classes": ClassCoverage,
+    "label-accuracy": LabelAccuracy,
     "kid": KernelDistance,
     "prdc": PRDC,
     "memorization": Memorization,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from zoo.metrics.metric import Metric, MetricSet, concatenate, scalar
 from zoo.metrics.score_info import ScoreInfo
 
-__all__ = ["COVERED", "ClassCoverage"]
+__all__ = ["COVERED", "ClassCoverage", "LabelAccuracy"]
 
 COVERED = 0.1
 """A class is covered if it has at least this part of an even share, so that a single misread image does not count."""
@@ -74,3 +75,42 @@ class ClassCoverage(Metric):
         entropy = sum(-share * math.log(share) for share in shares if share > 0)
         values = (covered, min(shares), entropy)
         return {info.name: scalar(value) for info, value in zip(self.scores, values, strict=True)}
+
+
+class LabelAccuracy(Metric):
+    """Share of a conditional model's images that a classifier reads as the class that the model was asked for.
+
+    >>> import torch
+    >>> metric = LabelAccuracy()
+    >>> metric.update(torch.tensor([[2.0, 1.0], [3.0, 0.0]]), torch.tensor([0, 1]))
+    >>> float(metric.compute())
+    0.5
+    """
+
+    scores = (
+        ScoreInfo(
+            "label accuracy",
+            "share of the generated images that the classifier reads as the class asked for; conditional models",
+            higher_is_better=True,
+            undefined_name="",
+        ),
+    )
+    needs = ("logits", "sample_labels")
+    metric_set: ClassVar[MetricSet] = "quick"
+    plot_lower_bound = 0.0
+    right: Tensor
+    count: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_state("right", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, sample_labels: Tensor) -> None:
+        """Add class logits of generated images (B, K) and the classes asked for (B,)."""
+        self.right += (logits.argmax(1) == sample_labels.to(logits.device)).sum().to(self.device)
+        self.count += len(logits)
+
+    def compute(self) -> Tensor:
+        """The share, in [0, 1]."""
+        return self.right / self.count

@@ -31,6 +31,7 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
         "features": "features of `samples`, float32 (B, d)",
         "second_features": "features of `samples` by the extractor of the second opinion, float32 (B, e)",
         "logits": "class logits of `samples`, (B, K); only if the extractor knows the data set's classes",
+        "sample_labels": "classes that a conditional model was asked for, int64 (B,); only of conditional models",
     },
     "reconstructions": {
         "images": "test images, uint8 (B, C, H, W)",

@@ -103,8 +103,8 @@ class BodyCritic(Critic):
         super().__init__()
         self.inputs, self.trunk, self.latent, self.head = inputs, trunk, latent, head
 
-    def forward(self, *inputs: Tensor) -> CriticOutput:
-        """Return logits (B,) and the features of the tapped stage."""
+    def last_features(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs (B, f) of the head and the features of the tapped stage."""
         parts: list[Tensor] = []
         features = None
         if self.trunk is not None:
@@ -114,8 +114,12 @@ class BodyCritic(Critic):
         if self.latent is not None:
             parts.append(self.latent(inputs[-1]))
         h = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        logits = self.head(h).squeeze(1)
-        return CriticOutput(logits.float(), h if features is None else features)
+        return h, h if features is None else features
+
+    def forward(self, *inputs: Tensor) -> CriticOutput:
+        """Return logits (B,) and the features of the tapped stage."""
+        h, features = self.last_features(*inputs)
+        return CriticOutput(self.head(h).squeeze(1).float(), features)
 
 
 @final

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import UnsupportedError, UsageError
 from zoo.interfaces import Critic, Decoder, Encoder, Family
+from zoo.networks.conditional import (
+    ConditionalCritic,
+    ConditionalDecoder,
+    ConditionalEncoder,
+    ProjectionCritic,
+    count_classes,
+    with_planes,
+)
 from zoo.registry import registry
 
 if TYPE_CHECKING:
@@ -21,6 +29,7 @@ _ALLOWED: dict[str, tuple[str | None, ...]] = {
     "posterior": ("gaussian", "point"),
     "likelihood": ("bernoulli", "gaussian", None),
     "inputs": ("x", "z", "xz"),
+    "labels": ("concatenate", "projection", None),
 }
 
 
@@ -51,6 +60,7 @@ def encoder(
     family: str = "conv",
     norm: str = "batch",
     posterior: Literal["gaussian", "point"] = "gaussian",
+    labels: bool = False,
 ) -> Encoder:
     """Return an encoder for the images of a data set.
 
@@ -61,13 +71,16 @@ def encoder(
         family: Set of architectures, one of ``zoo list families``.
         norm: Normalization inside the network: ``"batch"``, ``"group"`` or ``"none"``.
         posterior: ``"gaussian"`` (mean and log σ², reparameterized) or ``"point"`` (deterministic).
+        labels: Whether the encoder also takes labels: ``encoder(x, y)``.
 
     Raises:
         UsageError: If a value is not allowed or the family does not support the images.
     """
     _check(norm=norm, posterior=posterior)
     with _family(family, data) as found:
-        return found.encoder(data, latent, width, norm=norm, posterior=posterior)
+        images = with_planes(data) if labels else data
+        network = found.encoder(images, latent, width, norm=norm, posterior=posterior)
+        return ConditionalEncoder(network, count_classes(data)) if labels else network
 
 
 def decoder(
@@ -78,6 +91,7 @@ def decoder(
     family: str = "conv",
     norm: str = "batch",
     likelihood: Literal["bernoulli", "gaussian"] | None = None,
+    labels: bool = False,
 ) -> Decoder:
     """Return a decoder to the images of a data set.
 
@@ -88,13 +102,16 @@ def decoder(
         family: Set of architectures, one of ``zoo list families``.
         norm: Normalization inside the network: ``"batch"``, ``"group"`` or ``"none"``.
         likelihood: ``"bernoulli"`` pixels, ``"gaussian"`` pixels with one learned σ, or None for images through tanh.
+        labels: Whether the decoder also takes labels: ``decoder(z, y)``.
 
     Raises:
         UsageError: If a value is not allowed or the family does not support the images.
     """
     _check(norm=norm, likelihood=likelihood)
     with _family(family, data) as found:
-        return found.decoder(data, latent, width, norm=norm, likelihood=likelihood)
+        extra = count_classes(data) if labels else 0
+        network = found.decoder(data, latent + extra, width, norm=norm, likelihood=likelihood)
+        return ConditionalDecoder(network, extra) if labels else network
 
 
 def critic(
@@ -107,6 +124,7 @@ def critic(
     norm: str = "batch",
     tap: int | None = None,
     pre_norm: bool = False,
+    labels: Literal["concatenate", "projection"] | None = None,
 ) -> Critic:
     """Return a critic of images (``x``), codes (``z``) or pairs (``xz``).
 
@@ -120,11 +138,13 @@ def critic(
         tap: Stage of the image trunk, from 1, whose output before the activation is ``CriticOutput.features``. The last
             stage by default and if the trunk has fewer stages.
         pre_norm: Take the features before the normalization of their stage, hence with the scale of the weights.
+        labels: How the critic uses labels: ``"concatenate"`` them to the image as constant planes, or by
+            ``"projection"`` of its last features; None for a critic without labels.
 
     Raises:
         UsageError: If a value is not allowed or the family does not support the images.
     """
-    _check(norm=norm, inputs=inputs)
+    _check(norm=norm, inputs=inputs, labels=labels)
     if tap is not None and tap < 1:
         raise UsageError(f"tap: {tap} is not allowed; must be at least 1, the first stage")
     if ("z" in inputs) != (latent is not None):
@@ -132,4 +152,9 @@ def critic(
             f"latent: {latent!r} is not allowed for a critic with inputs={inputs!r}; give it for z and xz only"
         )
     with _family(family, data) as found:
-        return found.critic(data, width, inputs=inputs, latent=latent, norm=norm, tap=tap, pre_norm=pre_norm)
+        images = with_planes(data) if labels == "concatenate" else data
+        network = found.critic(images, width, inputs=inputs, latent=latent, norm=norm, tap=tap, pre_norm=pre_norm)
+        if labels is None:
+            return network
+        wrap = ConditionalCritic if labels == "concatenate" else ProjectionCritic
+        return wrap(network, count_classes(data))

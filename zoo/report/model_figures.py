@@ -72,7 +72,7 @@ def embed_codes(trained: TrainedModel, data: Dataset, methods: Sequence[Embeddin
     x = data.test.images[:_POINTS]
     if not isinstance(trained, TrainedAutoencoder) or len(x) < 3:
         return None
-    z = trained.encode(x)
+    z = trained.encode(x, trained.only_if_conditional(None if data.test.labels is None else data.test.labels[: len(x)]))
     if not z.isfinite().all():
         return None
     labels = data.test.labels

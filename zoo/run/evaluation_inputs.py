@@ -16,17 +16,22 @@ from zoo.interfaces import Autoencoder, Generator
 from zoo.metrics import Density
 from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
-__all__ = ["make_codes", "make_density", "make_reconstructions", "make_samples"]
+__all__ = ["make_codes", "make_density", "make_reconstructions", "make_sample_labels", "make_samples"]
 
 
 def make_samples(trained: TrainedModel, n: int) -> Tensor:
-    """Generate images: uint8 (n, C, H, W) on the CPU."""
+    """Generate images, of all classes in turn if the model is conditional: uint8 (n, C, H, W) on the CPU."""
     return torch.cat([to_uint8(part).cpu() for part in trained.sample_parts(n)])
 
 
-def make_reconstructions(trained: TrainedAutoencoder, x: Tensor) -> Tensor:
-    """Reconstruct uint8 images (B, C, H, W): uint8, same shape, on the CPU."""
-    return torch.cat([to_uint8(part).cpu() for part in trained.reconstruction_parts(x)])
+def make_sample_labels(trained: TrainedModel, n: int) -> Tensor:
+    """Labels (n,) of the images of :func:`make_samples`, for a conditional model."""
+    return trained.labels(None, n)[0].cpu()
+
+
+def make_reconstructions(trained: TrainedAutoencoder, x: Tensor, y: Tensor | None) -> Tensor:
+    """Reconstruct uint8 images (B, C, H, W) with labels (B,): uint8, same shape, on the CPU."""
+    return torch.cat([to_uint8(part).cpu() for part in trained.reconstruction_parts(x, trained.only_if_conditional(y))])
 
 
 def make_codes(trained: TrainedModel) -> Codes | None:
@@ -35,22 +40,25 @@ def make_codes(trained: TrainedModel) -> Codes | None:
         return None
 
     @torch.no_grad()
-    def draw(x: Tensor) -> Tensor:
-        posterior: Posterior = trained.networks["encoder"](from_uint8(x).to(trained.device))
+    def draw(x: Tensor, y: Tensor | None) -> Tensor:
+        labels = trained.labels(trained.only_if_conditional(y), len(x))
+        posterior: Posterior = trained.networks["encoder"](from_uint8(x).to(trained.device), *labels)
         drawn = _on_cpu(posterior) if isinstance(posterior, GaussianPosterior) else posterior
         return drawn.rsample().float().cpu()
 
     return Codes(
-        encode=lambda x: trained.encode(x).cpu(),
-        decode=lambda z: to_uint8(trained.decode(z)).cpu(),
+        encode=lambda x, y: trained.encode(x, trained.only_if_conditional(y)).cpu(),
+        decode=lambda z, y: to_uint8(trained.decode(z, trained.only_if_conditional(y))).cpu(),
         prior=lambda count: trained.objective.prior(torch.empty(0), count),
         sample=draw if type(trained.objective).encode is Autoencoder.encode else None,
     )
 
 
 def make_density(trained: TrainedModel) -> Density | None:
-    """Densities of posterior, likelihood and prior; None if one of them is not known in closed form."""
-    if not isinstance(trained, TrainedAutoencoder) or type(trained.objective).prior is not Generator.prior:
+    """Densities of posterior, likelihood and prior; None if one is not known in closed form or depends on labels."""
+    if not isinstance(trained, TrainedAutoencoder) or trained.objective.conditional:
+        return None
+    if type(trained.objective).prior is not Generator.prior:
         return None
     net, device = trained.networks, trained.device
     with torch.no_grad():

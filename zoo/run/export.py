@@ -150,6 +150,8 @@ def _make_part(trained: TrainedModel, part: str) -> tuple[_Part, dict[str, Tenso
     """The part on the CPU, and fixed inputs by name."""
     if part not in list_parts(trained):
         raise unknown_name("part", part, list_parts(trained))
+    if trained.objective.conditional:
+        raise UsageError("run: a conditional model is not allowed; its parts cannot be exported yet")
     networks = copy.deepcopy(trained.networks).cpu().eval().requires_grad_(False)
     objective = trained.objective
     codes, images = _fixed_inputs(objective, networks, trained.data.shape)

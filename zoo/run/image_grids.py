@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data import Dataset, from_uint8, take, to_uint8
+from zoo.data import Dataset, Split, from_uint8, take, to_uint8
 from zoo.evaluation.extractors import Classifier, Extractor
 from zoo.files import write_atomically
 from zoo.metrics.distances import nearest_images
@@ -79,9 +79,10 @@ def draw_images(
     save_grid(samples, root / "samples.png", 10)
     x = data.test.images[:50].cpu()
     if isinstance(trained, TrainedAutoencoder):
-        save_pairs(x, to_uint8(trained.reconstruct(from_uint8(x))).cpu(), root / "reconstructions.png")
+        y = trained.only_if_conditional(None if data.test.labels is None else data.test.labels[:50])
+        save_pairs(x, to_uint8(trained.reconstruct(from_uint8(x), y)).cpu(), root / "reconstructions.png")
         written.insert(1, "reconstructions.png")
-    _draw_interpolations(root / "interpolations.png", trained, x)
+    _draw_interpolations(root / "interpolations.png", trained, data.test)
     neighbors = take(data.train.images, nearest_images(samples[:_NEIGHBORS], data.train.images)).cpu()
     save_pairs(samples[:_NEIGHBORS], neighbors, root / "neighbors.png")
     if isinstance(extractor, Classifier) and data.name in extractor.labels:
@@ -91,9 +92,10 @@ def draw_images(
     return [root / name for name in written if (root / name).is_file()]
 
 
-def _draw_interpolations(path: Path, trained: TrainedModel, x: Tensor, ways: int = 6, steps: int = 10) -> None:
+def _draw_interpolations(path: Path, trained: TrainedModel, test: Split, ways: int = 6, steps: int = 10) -> None:
     if isinstance(trained, TrainedAutoencoder):
-        z = trained.encode(from_uint8(x[: 2 * ways]))
+        y = trained.only_if_conditional(None if test.labels is None else test.labels[: 2 * ways])
+        z = trained.encode(from_uint8(test.images[: 2 * ways].cpu()), y)
     else:
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
@@ -102,7 +104,9 @@ def _draw_interpolations(path: Path, trained: TrainedModel, x: Tensor, ways: int
     a, b = z[:ways, None], z[ways : 2 * ways, None]
     t = torch.linspace(0, 1, steps, device=z.device)[None, :, None]
     if ways:
-        save_grid(to_uint8(trained.decode(torch.lerp(a, b, t).flatten(0, 1))).cpu(), path, steps)
+        rows = torch.arange(ways) % max(1, len(trained.data.classes))  # a conditional model: one class per row
+        classes = trained.only_if_conditional(rows.repeat_interleave(steps))
+        save_grid(to_uint8(trained.decode(torch.lerp(a, b, t).flatten(0, 1), classes)).cpu(), path, steps)
 
 
 def _draw_classes(path: Path, samples: Tensor, extractor: Classifier, classes: int, columns: int = 10) -> None:
@@ -122,7 +126,7 @@ def draw_curves(folder: RunFolder) -> list[Path]:
     if not lines:
         return []
     images = [line["images"] for line in lines]
-    names = list(lines[-1]["terms"])
+    names = list(dict.fromkeys(name for line in lines for name in line["terms"]))  # some turns are rare
     columns = min(3, len(names) + 1)
     rows = -(-(len(names) + 1) // columns)
     width, height = 4 * columns, 2.8 * rows  # inches, as are the margins; tight_layout would be slow
@@ -130,10 +134,11 @@ def draw_curves(folder: RunFolder) -> list[Path]:
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(0.6 / width, 0.5 / height, 1 - 0.2 / width, 1 - 0.35 / height, wspace=0.22, hspace=0.42)
     for axis, name in zip(axes.flat, names, strict=False):
-        axis.plot(images, [line["terms"][name] for line in lines], linewidth=1.2)
+        known = [(line["images"], line["terms"][name]) for line in lines if name in line["terms"]]
+        axis.plot(*zip(*known, strict=True), linewidth=1.2)
         axis.set_title(name, fontsize=10, loc="left")
     last = axes.flat[len(names)]
-    for name in lines[-1]["gradients"]:
+    for name in dict.fromkeys(name for line in lines for name in line["gradients"]):
         last.plot(images, [line["gradients"].get(name) for line in lines], linewidth=1.0, label=name)
     last.set_yscale("log")
     last.set_title("gradient norms", fontsize=10, loc="left")

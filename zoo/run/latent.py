@@ -41,9 +41,15 @@ def prior_codes(trained: TrainedModel, n: int, seed: int) -> Tensor:
         return trained.objective.prior(torch.empty(0), n).to(trained.device)
 
 
-def decode_all(trained: TrainedModel, z: Tensor) -> Tensor:
-    """Decode any number of codes (n, d) in batches to images (n, C, H, W) in [−1, 1]."""
-    return torch.cat([trained.decode(part) for part in chunks(z, _BATCH)])
+def decode_all(trained: TrainedModel, z: Tensor, y: int = 0) -> Tensor:
+    """Decode any number of codes (n, d) in batches to images (n, C, H, W) in [−1, 1].
+
+    Args:
+        trained: The model.
+        z: The codes.
+        y: Class of all images, if the model is conditional.
+    """
+    return torch.cat([trained.decode(part, trained.only_if_conditional(y)) for part in chunks(z, _BATCH)])
 
 
 def measure_activity(trained: TrainedModel, *, seed: int = 0) -> Tensor:
@@ -66,7 +72,7 @@ def measure_activity(trained: TrainedModel, *, seed: int = 0) -> Tensor:
     for d in range(latent):
         pair = z.repeat(2, 1)
         pair[:n, d], pair[n:, d] = 1.0, -1.0
-        images = trained.decode(pair)
+        images = decode_all(trained, pair)
         activity.append((images[:n] - images[n:]).square().mean().sqrt())
     return torch.stack(activity).cpu()
 

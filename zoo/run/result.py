@@ -22,6 +22,7 @@ from zoo.registry import registry
 from zoo.run.run_folder import RunFolder
 from zoo.run.settings import RESULT_NEUTRAL_SETTINGS, RunSettings, public_settings
 from zoo.version import __version__
+from zoo.weights import AnyWeight, Weight
 
 __all__ = ["build_command", "build_result", "describe_plugin", "model_card", "parse_protocol"]
 
@@ -70,7 +71,7 @@ def model_card(objective: Objective) -> dict[str, Any]:
                 "repeat": turn.repeat,
                 "terms": list(term_names(turn)),
                 "rows": [
-                    {"networks": list(row.networks), "weights": dict(row.weights)}
+                    {"networks": list(row.networks), "weights": {t: _plain(w) for t, w in row.weights}}
                     for row in player_groups(turn.players)
                 ],
             }
@@ -78,6 +79,10 @@ def model_card(objective: Objective) -> dict[str, Any]:
         ],
         "deviations": dict(objective.deviations),
     }
+
+
+def _plain(weight: AnyWeight) -> float | str:
+    return str(weight) if isinstance(weight, Weight) else weight
 
 
 def describe_plugin(model: str) -> dict[str, str]:

@@ -32,7 +32,13 @@ from zoo.evaluation import (
 )
 from zoo.metrics.full_precision import full_precision
 from zoo.registry import registry
-from zoo.run.evaluation_inputs import make_codes, make_density, make_reconstructions, make_samples
+from zoo.run.evaluation_inputs import (
+    make_codes,
+    make_density,
+    make_reconstructions,
+    make_sample_labels,
+    make_samples,
+)
 from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
 __all__ = ["Scorer", "choose_extractor", "choose_second", "metrics_line", "scores_to_dict"]
@@ -147,6 +153,7 @@ class Scorer:
         full = self.settings.metric_set == "full"
         functions = ModelFunctions(
             reconstruct=partial(make_reconstructions, trained) if isinstance(trained, TrainedAutoencoder) else None,
+            sample_labels=partial(make_sample_labels, trained) if trained.objective.conditional else None,
             codes=make_codes(trained) if full else None,
             density=make_density(trained) if full else None,
         )

@@ -30,6 +30,10 @@ _BATCH_VALUES = _BATCH * 64 * 64 * 3
 """Values of the images in such a batch, at most: activations are many times as large."""
 
 
+Labels = int | Sequence[int] | Tensor | NDArray[Any]
+"""Class indices: one for all images, or one per image."""
+
+
 class TrainedModel:
     """A model with its trained networks, in evaluation mode.
 
@@ -52,7 +56,34 @@ class TrainedModel:
         self.networks.to(device)
         return self
 
-    def sample(self, n: int, *, seed: int | None = None, batch: int | None = None) -> Tensor:
+    def labels(self, y: Labels | None, n: int) -> tuple[Tensor, ...]:
+        """Labels as the networks take them: (y,) with y int64 (n,), or () if the model is not conditional.
+
+        Args:
+            y: A class index, or one per image; None for all classes in turn.
+            n: Number of images.
+
+        Raises:
+            UsageError: If labels are given for a model that is not conditional, or are no class indices.
+        """
+        if not self.objective.conditional:
+            if y is not None:
+                raise UsageError("y: labels are not allowed; the model is not conditional")
+            return ()
+        classes = len(self.data.classes)
+        given = torch.arange(n) % classes if y is None else torch.as_tensor(y)
+        if given.is_floating_point() or given.shape not in ((), (n,)):
+            found = f"{given.dtype} {tuple(given.shape)}"
+            raise UsageError(f"y: {found} is not allowed; must be an integer, or integers ({n},)")
+        if len(outside := given[(given < 0) | (given >= classes)].flatten()):
+            raise UsageError(f"y: {int(outside[0])} is not allowed; must be from 0 to {classes - 1}")
+        return (given.long().expand(n).to(self.device),)
+
+    def only_if_conditional(self, y: Labels | None) -> Labels | None:
+        """Labels as the methods take them: y if the model is conditional, None otherwise."""
+        return y if self.objective.conditional else None
+
+    def sample(self, n: int, *, y: Labels | None = None, seed: int | None = None, batch: int | None = None) -> Tensor:
         """Generate images.
 
         Codes are drawn on the CPU, so that a seed gives the same images on every device, up to rounding. A model that
@@ -60,20 +91,23 @@ class TrainedModel:
 
         Args:
             n: Number of images.
+            y: Classes, for a conditional model: an index, or one per image; all classes in turn by default.
             seed: Seed of the codes; None for torch's global generator.
             batch: Number of images generated at a time; None for 500, fewer of more than 64×64×3 values.
 
         Returns:
             Images (n, C, H, W) in [−1, 1].
         """
-        return torch.cat(list(self.sample_parts(n, seed=seed, batch=batch)))
+        return torch.cat(list(self.sample_parts(n, y=y, seed=seed, batch=batch)))
 
     @torch.no_grad()
-    def sample_parts(self, n: int, *, seed: int | None = None, batch: int | None = None) -> Iterator[Tensor]:
+    def sample_parts(
+        self, n: int, *, y: Labels | None = None, seed: int | None = None, batch: int | None = None
+    ) -> Iterator[Tensor]:
         """The images of :meth:`sample`, ``batch`` at a time."""
         if n < 1:
             raise UsageError(f"n: {n} is not allowed; must be at least 1")
-        batch = batch or self._default_batch
+        batch, labels = batch or self._default_batch, self.labels(y, n)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices, enabled=seed is not None):
             if seed is not None:
@@ -81,22 +115,28 @@ class TrainedModel:
             if type(self.objective).sample is Generator.sample:
                 # All codes at once: drawn in batches, they would depend on the batch size.
                 codes = self.objective.prior(torch.empty(0), n).to(self.device)
-                for z in torch.split(codes, batch):
-                    yield self.objective.decode(self.networks, z).float()
+                for part in zip(*(torch.split(t, batch) for t in (codes, *labels)), strict=True):
+                    yield self.objective.decode(self.networks, *part).float()
             else:
                 for i in range(0, n, batch):
-                    yield self.objective.sample(self.networks, min(batch, n - i)).float()
+                    own = [y[i : i + batch] for y in labels]
+                    yield self.objective.sample(self.networks, min(batch, n - i), *own).float()
 
     @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
-        """Decode codes z (B, d) to mean images (B, C, H, W) in [−1, 1], a part at a time."""
+    def decode(self, z: Tensor, y: Labels | None = None) -> Tensor:
+        """Decode codes z (B, d) to mean images (B, C, H, W) in [−1, 1], a part at a time.
+
+        Args:
+            z: Codes.
+            y: Classes, for a conditional model: an index, or one per code; all classes in turn by default.
+        """
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             latent = self.objective.prior(z, 1).shape[1]
         if z.ndim != 2 or z.shape[1] != latent:
             raise UsageError(f"z: shape {tuple(z.shape)} is not allowed; must be (B, {latent})")
-        parts = torch.split(z, self._default_batch)
-        return torch.cat([self.objective.decode(self.networks, part) for part in parts]).float()
+        parts = zip(*(torch.split(t, self._default_batch) for t in (z, *self.labels(y, len(z)))), strict=True)
+        return torch.cat([self.objective.decode(self.networks, *part) for part in parts]).float()
 
     @property
     def _default_batch(self) -> int:
@@ -123,31 +163,50 @@ class TrainedAutoencoder(TrainedModel):
 
     objective: Autoencoder
 
-    def _inputs(self, x: Tensor | NDArray[Any], batch: int | None) -> Iterator[Tensor]:
+    def _inputs(self, x: Tensor | NDArray[Any], y: Labels | None, batch: int | None) -> Iterator[tuple[Tensor, ...]]:
         x = torch.as_tensor(x)
         if x.dtype != torch.uint8 and not x.is_floating_point():
             raise UsageError(f"x: {x.dtype} is not allowed; must be float in [−1, 1], or uint8")
         if x.dim() == 0 or tuple(x.shape[1:]) != self.data.shape:
             wanted = ", ".join(map(str, self.data.shape))
             raise UsageError(f"x: shape {tuple(x.shape)} is not allowed; must be (B, {wanted})")
+        if self.objective.conditional and y is None:
+            raise UsageError("y: None is not allowed; the model is conditional on the labels of the images")
+        labels, start = self.labels(y, len(x)), 0
         # Converted part by part: floats take four times the memory of uint8.
         for part in chunks(x, batch or self._default_batch):
-            yield (from_uint8(part) if part.dtype == torch.uint8 else part.float()).to(self.device)
+            own = [y[start : start + len(part)] for y in labels]
+            start += len(part)
+            yield ((from_uint8(part) if part.dtype == torch.uint8 else part.float()).to(self.device), *own)
 
     @torch.no_grad()
-    def encode(self, x: Tensor | NDArray[Any], *, batch: int | None = None) -> Tensor:
-        """Encode images x (B, C, H, W), in [−1, 1] or uint8, to posterior means (B, d)."""
-        return torch.cat([self.objective.encode(self.networks, part) for part in self._inputs(x, batch)]).float()
+    def encode(self, x: Tensor | NDArray[Any], y: Labels | None = None, *, batch: int | None = None) -> Tensor:
+        """Encode images to posterior means (B, d).
 
-    def reconstruct(self, x: Tensor | NDArray[Any], *, batch: int | None = None) -> Tensor:
-        """Encode and decode images x (B, C, H, W), in [−1, 1] or uint8, to images (B, C, H, W) in [−1, 1]."""
-        return torch.cat(list(self.reconstruction_parts(x, batch=batch)))
+        Args:
+            x: Images (B, C, H, W), in [−1, 1] or uint8.
+            y: Their classes, for a conditional model: an index, or one per image.
+            batch: Images encoded at a time; None for 500, fewer of more than 64×64×3 values.
+        """
+        return torch.cat([self.objective.encode(self.networks, *part) for part in self._inputs(x, y, batch)]).float()
+
+    def reconstruct(self, x: Tensor | NDArray[Any], y: Labels | None = None, *, batch: int | None = None) -> Tensor:
+        """Encode and decode images: (B, C, H, W) in [−1, 1].
+
+        Args:
+            x: Images (B, C, H, W), in [−1, 1] or uint8.
+            y: Their classes, for a conditional model: an index, or one per image.
+            batch: Images encoded at a time; None for 500, fewer of more than 64×64×3 values.
+        """
+        return torch.cat(list(self.reconstruction_parts(x, y, batch=batch)))
 
     @torch.no_grad()
-    def reconstruction_parts(self, x: Tensor | NDArray[Any], *, batch: int | None = None) -> Iterator[Tensor]:
+    def reconstruction_parts(
+        self, x: Tensor | NDArray[Any], y: Labels | None = None, *, batch: int | None = None
+    ) -> Iterator[Tensor]:
         """The images of :meth:`reconstruct`, ``batch`` at a time."""
-        for part in self._inputs(x, batch):
-            yield self.objective.reconstruct(self.networks, part).float()
+        for part in self._inputs(x, y, batch):
+            yield self.objective.reconstruct(self.networks, *part).float()
 
 
 def to_image_array(images: Tensor) -> NDArray[np.uint8]:
