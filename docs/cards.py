@@ -8,11 +8,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from zoo.game import player_groups, term_names
+from zoo.game import player_groups, term_names, turn_notes
 from zoo.interfaces import Objective
 from zoo.options import get_options
 from zoo.preset import format_settings, get_presets
 from zoo.registry import registry
+from zoo.weights import format_weight
 
 HEAD = """# The models
 
@@ -67,11 +68,11 @@ def card(name: str, model: type[Objective]) -> str:
     for turn in objective.turns():
         names = term_names(turn)
         if turn.name != "step":
-            parts.append(f"Turn *{turn.name}*" + (f", {turn.repeat} times per step:" if turn.repeat > 1 else ":"))
+            parts.append(f"Turn *{turn.name}*{', '.join(['', *turn_notes(turn)])}:")
         lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
         for row in player_groups(turn.players):
             weights = dict(row.weights)
-            cells = [f"{weights[n]:g}".replace("-", "−") if n in weights else "·" for n in names]
+            cells = [format_weight(weights[n]) if n in weights else "·" for n in names]
             lines += [f"| {network} | " + " | ".join(cells) + " |" for network in row.networks]
         parts.append("\n".join(lines))
     parts.append("\n".join(f"- *{term}* = {text}" for term, text in notes.items() if term != "failures"))

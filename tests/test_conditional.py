@@ -134,5 +134,4 @@ def test_a_short_run_learns_the_classes(run: Path) -> None:
 
     result = json.loads((run / "result.json").read_text())
     assert result["scores"]["label accuracy"] > 0.6  # 0.1 by chance
-    assert result["scores"]["smallest class share"] > 0.03
     assert "label accuracy" not in json.dumps(result["protocol"])  # no other model's scores are affected

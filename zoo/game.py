@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from zoo.weights import format_weight
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.weights import AnyWeight
 
-__all__ = ["PlayerGroup", "Players", "Turn", "format_html", "player_groups", "term_names"]
+__all__ = ["PlayerGroup", "Players", "Turn", "format_html", "player_groups", "term_names", "turn_notes"]
 
 Players = Mapping[str, Mapping[str, "AnyWeight"]]
 """Weights of the terms that each network minimizes, by network and term."""
@@ -85,6 +87,20 @@ def player_groups(players: Players) -> tuple[PlayerGroup, ...]:
     return tuple(PlayerGroup(tuple(networks), key) for key, networks in groups.items())
 
 
+def turn_notes(turn: Turn) -> list[str]:
+    """Notes on a turn that its table does not have: how often it is run, and whose optimizers it uses.
+
+    >>> turn_notes(Turn({}, dict, every=16, shares="critic"))
+    ['every 16 steps', "with the optimizers of 'critic'"]
+    """
+    notes = {
+        f"{turn.repeat} times per step": turn.repeat > 1,
+        f"every {turn.every} steps": turn.every > 1,
+        f"with the optimizers of {turn.shares!r}": turn.shares is not None,
+    }
+    return [note for note, applies in notes.items() if applies]
+
+
 def term_names(turn: Turn) -> tuple[str, ...]:
     """Names of the terms that the players of a turn minimize, in order of first use."""
     return tuple(dict.fromkeys(t for weights in turn.players.values() for t, w in weights.items() if w != 0))
@@ -99,14 +115,13 @@ def format_html(turns: Sequence[Turn]) -> str:
     """
     parts = []
     for turn in turns:
-        if len(turns) > 1 or turn.repeat > 1:
-            times = f", {turn.repeat} times per step" if turn.repeat > 1 else ""
-            parts.append(f"<p>turn {escape(turn.name)}{times}</p>")
+        if len(turns) > 1 or turn_notes(turn):
+            parts.append(f"<p>{escape(', '.join([f'turn {turn.name}', *turn_notes(turn)]))}</p>")
         terms = term_names(turn)
         rows = ["<th></th>" + "".join(f"<th>{escape(term)}</th>" for term in terms)]
         for group in player_groups(turn.players):
             weights = dict(group.weights)
-            cells = (f"{weights[term]:g}".replace("-", "−") if term in weights else "·" for term in terms)
+            cells = (escape(format_weight(weights[term])) if term in weights else "·" for term in terms)
             names = escape(", ".join(group.networks))
             rows.append(f"<th>{names}</th>" + "".join(f"<td>{cell}</td>" for cell in cells))
         parts.append("<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>")

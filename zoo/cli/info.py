@@ -15,7 +15,7 @@ from rich.table import Table
 from zoo.cli.completion import complete_models
 from zoo.cli.console import as_json, make_console, make_table, print_json, summary_line
 from zoo.cli.group import plugin_failures, warn_of_failures
-from zoo.game import Turn, player_groups, term_names
+from zoo.game import Turn, player_groups, term_names, turn_notes
 from zoo.preset import format_settings, get_presets
 from zoo.registry import Registry, registry
 from zoo.version import __version__
@@ -154,9 +154,7 @@ def _describe(name: str, model: type[Objective]) -> dict[str, Any]:
 def game_table(objective: Objective, turn: Turn) -> Table:
     """Table of a turn: a row per network, a column per term, and the weights as entries."""
     names = term_names(turn)
-    title = f"turn {turn.name!r}" + (f", {turn.repeat} times per step" if turn.repeat > 1 else "")
-    title += f", every {turn.every} steps" if turn.every > 1 else ""
-    title += f", with the optimizers of {turn.shares!r}" if turn.shares else ""
+    title = ", ".join([f"turn {turn.name!r}", *turn_notes(turn)])
     table = Table(
         title=None if turn.name == "step" else title,
         title_justify="left",
