@@ -7,8 +7,10 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+from click.testing import CliRunner
 
 import zoo
+from zoo.cli import main
 from zoo.data import DataSpec
 from zoo.errors import UsageError
 from zoo.interfaces import Networks
@@ -135,3 +137,30 @@ def test_a_short_run_learns_the_classes(run: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     assert result["scores"]["label accuracy"] > 0.6  # 0.1 by chance
     assert "label accuracy" not in json.dumps(result["protocol"])  # no other model's scores are affected
+
+
+def test_zoo_sample_draws_a_class(run: Path, tmp_path: Path) -> None:
+    cli = CliRunner()
+    out = tmp_path / "three.npy"
+    done = cli.invoke(main, ["sample", str(run), "-n", "5", "--class", "3", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    import numpy as np
+
+    expected = zoo.load(run)
+    from zoo.data import to_uint8
+
+    assert np.array_equal(np.load(out), to_uint8(expected.sample(5, y=3, seed=0))[:, 0].numpy())
+    wrong = cli.invoke(main, ["sample", str(run), "--class", "12"])
+    assert wrong.exit_code == 2
+    assert "0, 1, 2" in wrong.output
+
+
+@pytest.mark.parametrize(
+    "command", [["reconstruct"], ["interpolate", "--rows", "2"], ["traverse", "--dims", "2"], ["encode"]]
+)
+def test_the_commands_of_autoencoders_work(run: Path, tmp_path: Path, command: list[str]) -> None:
+    suffix = "npz" if command == ["encode"] else "png"
+    out = tmp_path / f"out.{suffix}"
+    done = CliRunner().invoke(main, [command[0], str(run), *command[1:], "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert out.is_file()

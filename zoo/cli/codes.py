@@ -10,6 +10,7 @@ import click
 
 from zoo.cli.console import echo
 from zoo.cli.model_files import (
+    class_index,
     data_dir_option,
     image_target,
     load_autoencoder,
@@ -23,7 +24,7 @@ from zoo.cli.model_files import (
     write_images,
 )
 from zoo.cli.parameters import FilePath, check_picture
-from zoo.errors import UsageError, unknown_name
+from zoo.errors import UsageError
 from zoo.terminal import count
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def encode(run: Path, out: Path | None, data_dir: Path | None) -> None:
     if target.suffix not in (".npz", ".parquet"):
         raise UsageError(f"out: {str(target)!r} is not allowed; must end in .npz or .parquet")
     trained, data = load_autoencoder(run), load_dataset(run, data_dir)
-    codes = {name: trained.encode(split.images).cpu() for name, split in (("train", data.train), ("test", data.test))}
+    codes = {
+        name: trained.encode(split.images, trained.only_if_conditional(split.labels)).cpu()
+        for name, split in (("train", data.train), ("test", data.test))
+    }
     make_parent(target)
     if target.suffix == ".npz":
         shapes = write_npz(target, codes, data)
@@ -126,7 +130,8 @@ def embed(run: Path, method: Any, n: int, out: Path | None, seed: int, data_dir:
     if target.suffix != ".png":
         raise UsageError(f"out: {str(target)!r} is not allowed; must end in .png")
     trained, data = load_autoencoder(run), load_dataset(run, data_dir)
-    z = trained.encode(data.test.images[:n]).cpu()
+    y = None if data.test.labels is None else data.test.labels[:n]
+    z = trained.encode(data.test.images[:n], trained.only_if_conditional(y)).cpu()
     points = embed_codes(z, method, seed=seed % 2**32)
     labels = None if data.test.labels is None else data.test.labels[: len(z)].cpu().numpy()
     png_path(target)
@@ -165,6 +170,8 @@ def attribute(
     from zoo.run.latent import class_mean, decode_all
 
     trained, data = load_autoencoder(run), load_dataset(run, data_dir)
+    if trained.objective.conditional:
+        raise UsageError(f"{run}: a conditional model is not allowed; its class is an input, see zoo sample --class")
     first, second = (_class_index(data, value, name) for value, name in ((source, "from"), (goal, "to")))
     assert data.train.labels is not None
     assert data.test.labels is not None
@@ -190,9 +197,4 @@ def attribute(
 def _class_index(data: Dataset, value: str, argument: str) -> int:
     if data.train.labels is None or data.test.labels is None:
         raise UsageError(f"{argument}: {data.name} has no classes")
-    names = list(data.classes)
-    if value in names:
-        return names.index(value)
-    if value.isdecimal() and int(value) < len(names):
-        return int(value)
-    raise UsageError(f"{argument}: {unknown_name('class', value, names)}")
+    return class_index(value, data.classes, argument)

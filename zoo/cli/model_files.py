@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from zoo.cli.parameters import FilePath, check_memory, check_picture
-from zoo.errors import UsageError, ZooError
+from zoo.errors import UsageError, ZooError, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from zoo.run import TrainedAutoencoder, TrainedModel
 
 __all__ = [
+    "class_index",
+    "class_option",
     "data_dir_option",
+    "find_class",
     "image_target",
     "load_autoencoder",
     "load_dataset",
@@ -38,12 +41,33 @@ run_argument: Decorator = click.argument("run", type=FilePath())
 seed_option: Decorator = click.option(
     "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Seed."
 )
+class_option: Decorator = click.option(
+    "--class", "class_name", metavar="CLASS", help="Class of the images, a name or an index; conditional models only."
+)
 data_dir_option: Decorator = click.option("--data-dir", type=FilePath(), help="Data root; default: that of the run.")
 
 
 def out_option(default: str, text: str) -> Decorator:
     """The option ``--out`` with its default in the run folder."""
     return click.option("--out", type=FilePath(), metavar="PATH", help=f"{text}; default: RUN/{default}.")
+
+
+def class_index(value: str, classes: Sequence[str], argument: str) -> int:
+    """Index of a class, given by name or index."""
+    if value in classes:
+        return list(classes).index(value)
+    if value.isdecimal() and int(value) < len(classes):
+        return int(value)
+    raise UsageError(f"{argument}: {unknown_name('class', value, list(classes))}")
+
+
+def find_class(trained: TrainedModel, name: str | None) -> int | None:
+    """Index of the class that ``--class`` names; None if it is not given."""
+    if name is None:
+        return None
+    if not trained.objective.conditional:
+        raise UsageError(f"class: {name!r} is not allowed; the model is not conditional")
+    return class_index(name, trained.data.classes, "class")
 
 
 def load_model(run: Path) -> TrainedModel:

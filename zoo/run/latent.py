@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.data import chunks
 from zoo.errors import UsageError
-from zoo.run.trained import TrainedModel
+from zoo.run.trained import Labels, TrainedModel
 
 __all__ = [
     "METHODS",
@@ -41,15 +40,15 @@ def prior_codes(trained: TrainedModel, n: int, seed: int) -> Tensor:
         return trained.objective.prior(torch.empty(0), n).to(trained.device)
 
 
-def decode_all(trained: TrainedModel, z: Tensor, y: int = 0) -> Tensor:
+def decode_all(trained: TrainedModel, z: Tensor, y: Labels = 0) -> Tensor:
     """Decode any number of codes (n, d) in batches to images (n, C, H, W) in [−1, 1].
 
     Args:
         trained: The model.
         z: The codes.
-        y: Class of all images, if the model is conditional.
+        y: Class of all images, or one per image, if the model is conditional.
     """
-    return torch.cat([trained.decode(part, trained.only_if_conditional(y)) for part in chunks(z, _BATCH)])
+    return trained.decode(z, trained.only_if_conditional(y))
 
 
 def measure_activity(trained: TrainedModel, *, seed: int = 0) -> Tensor:
