@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 import zoo
-from zoo.cli import main
-from zoo.data import DataSpec
+from zoo.data import DataSpec, to_uint8
 from zoo.errors import UsageError
 from zoo.interfaces import Networks
 from zoo.metrics.coverage import LabelAccuracy
@@ -139,28 +138,37 @@ def test_a_short_run_learns_the_classes(run: Path) -> None:
     assert "label accuracy" not in json.dumps(result["protocol"])  # no other model's scores are affected
 
 
-def test_zoo_sample_draws_a_class(run: Path, tmp_path: Path) -> None:
-    cli = CliRunner()
+def test_zoo_sample_draws_a_class(cli, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "three.npy"
-    done = cli.invoke(main, ["sample", str(run), "-n", "5", "--class", "3", "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    import numpy as np
-
-    expected = zoo.load(run)
-    from zoo.data import to_uint8
-
-    assert np.array_equal(np.load(out), to_uint8(expected.sample(5, y=3, seed=0))[:, 0].numpy())
-    wrong = cli.invoke(main, ["sample", str(run), "--class", "12"])
-    assert wrong.exit_code == 2
-    assert "0, 1, 2" in wrong.output
+    done = cli("sample", run, "-n", 5, "--class", "3", "--out", out)
+    assert done.status == 0, done.err
+    assert np.array_equal(np.load(out), to_uint8(zoo.load(run).sample(5, y=3, seed=0))[:, 0].numpy())
+    wrong = cli("sample", run, "--class", "12")
+    assert wrong.status == 2
+    assert "12" in wrong.err
 
 
 @pytest.mark.parametrize(
-    "command", [["reconstruct"], ["interpolate", "--rows", "2"], ["traverse", "--dims", "2"], ["encode"]]
+    "command",
+    [["reconstruct"], ["interpolate", "--rows", "2"], ["traverse", "--class", "4"], ["encode"], ["embed", "-n", "50"]],
+    ids=lambda command: command[0],
 )
-def test_the_commands_of_autoencoders_work(run: Path, tmp_path: Path, command: list[str]) -> None:
-    suffix = "npz" if command == ["encode"] else "png"
-    out = tmp_path / f"out.{suffix}"
-    done = CliRunner().invoke(main, [command[0], str(run), *command[1:], "--out", str(out)])
-    assert done.exit_code == 0, done.output
+def test_the_commands_of_autoencoders_work(cli, run: Path, tmp_path: Path, command: list[str]) -> None:
+    out = tmp_path / f"out.{'npz' if command == ['encode'] else 'png'}"
+    done = cli(command[0], run, *command[1:], "--out", out)
+    assert done.status == 0, done.err
     assert out.is_file()
+
+
+def test_commands_refuse_what_labels_exclude(cli, run: Path, runs: Path, tmp_path: Path) -> None:
+    for command, words in (
+        (("sample", runs / "vae", "--class", "3"), "the model is not conditional"),
+        (("attribute", run, "--from", "3", "--to", "8"), "a conditional model is not allowed"),
+        (
+            ("export", run, "--format", "torch-export", "--out", tmp_path / "x.pt2"),
+            "a conditional model is not allowed",
+        ),
+    ):
+        done = cli(*command)
+        assert done.status == 2, done.err
+        assert words in done.err

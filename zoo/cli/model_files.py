@@ -139,7 +139,7 @@ def write_images(images: Tensor, target: Path) -> None:
 
     from zoo.files import write_atomically
     from zoo.run.image_grids import save_grid
-    from zoo.run.trained import to_image_array
+    from zoo.run.tiles import to_image_array
 
     make_parent(target)
     if target.suffix == ".png":

@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,31 +14,17 @@ from zoo.evaluation.extractors import Classifier, Extractor
 from zoo.files import write_atomically
 from zoo.metrics.distances import nearest_images
 from zoo.run.run_folder import RunFolder
-from zoo.run.trained import TrainedAutoencoder, TrainedModel, to_image_array
+from zoo.run.tiles import WHITE, grid
+from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 __all__ = ["draw_curves", "draw_images", "grid", "save_grid", "save_pairs"]
 
-_WHITE, _GAP = 255, 2
 _CLASSIFIED = 300
 """Number of samples sorted by class: enough for ten of most classes, and quick to draw."""
 _NEIGHBORS = 20
-
-
-def grid(images: Tensor, columns: int, *, height: int = 56) -> NDArray[np.uint8]:
-    """Arrange uint8 images (N, C, H, W) in rows of ``columns``, each enlarged to about ``height`` pixels."""
-    tiles = to_image_array(images)
-    factor = max(1, round(height / tiles.shape[1]))
-    tiles = tiles.repeat(factor, axis=1).repeat(factor, axis=2)
-    n, h, w, *rest = tiles.shape
-    rows = -(-n // columns)
-    sheet = np.full((rows * (h + _GAP) + _GAP, columns * (w + _GAP) + _GAP, *rest), _WHITE, np.uint8)
-    for i, tile in enumerate(tiles):
-        top, left = _GAP + (i // columns) * (h + _GAP), _GAP + (i % columns) * (w + _GAP)
-        sheet[top : top + h, left : left + w] = tile
-    return sheet
 
 
 def save_grid(images: Tensor, path: Path, columns: int) -> None:
@@ -54,7 +39,7 @@ def save_grid(images: Tensor, path: Path, columns: int) -> None:
 def save_pairs(x: Tensor, rec: Tensor, path: Path, columns: int = 10) -> None:
     """Write pairs of uint8 images (N, C, H, W) as PNG: rows of ``x`` alternate with rows of ``rec``."""
     columns = min(columns, len(x))
-    blank = x.new_full((-len(x) % columns, *x.shape[1:]), _WHITE)
+    blank = x.new_full((-len(x) % columns, *x.shape[1:]), WHITE)
     x, rec = torch.cat([x, blank]), torch.cat([rec, blank])
     rows = [part for i in range(0, len(x), columns) for part in (x[i : i + columns], rec[i : i + columns])]
     save_grid(torch.cat(rows), path, columns)
@@ -114,7 +99,7 @@ def _draw_classes(path: Path, samples: Tensor, extractor: Classifier, classes: i
     rows = []
     for k in range(classes):
         mine = samples[read == k][:columns]
-        rows += [mine, samples.new_full((columns - len(mine), *samples.shape[1:]), _WHITE)]
+        rows += [mine, samples.new_full((columns - len(mine), *samples.shape[1:]), WHITE)]
     save_grid(torch.cat(rows), path, columns)
 
 

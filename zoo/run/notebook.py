@@ -5,35 +5,36 @@ from __future__ import annotations
 import base64
 import io
 from html import escape
-from typing import TYPE_CHECKING
 
-from zoo.data import to_uint8
+from PIL import Image
+from torch import Tensor
+
+from zoo.data import DataSpec
 from zoo.game import format_html
-
-if TYPE_CHECKING:
-    from zoo.run.trained import TrainedModel
+from zoo.interfaces import Networks, Objective
+from zoo.run.tiles import grid
 
 __all__ = ["model_html"]
 
-_SAMPLES = 10
 
+def model_html(objective: Objective, networks: Networks, data: DataSpec, samples: Tensor) -> str:
+    """HTML of a trained model: paper, data, parameters, samples and the game table.
 
-def model_html(trained: TrainedModel) -> str:
-    """HTML of a trained model: paper, data, parameters, ten samples of seed 0 and the game table."""
-    from PIL import Image
-
-    from zoo.run.image_grids import grid
-
+    Args:
+        objective: The model.
+        networks: Its networks.
+        data: Its data set.
+        samples: Samples in one row, uint8 (N, C, H, W).
+    """
     buffer = io.BytesIO()
-    Image.fromarray(grid(to_uint8(trained.sample(_SAMPLES, seed=0)).cpu(), _SAMPLES)).save(buffer, "PNG")
+    Image.fromarray(grid(samples, len(samples))).save(buffer, "PNG")
     picture = base64.b64encode(buffer.getvalue()).decode()
-    networks = trained.networks
     sizes = {name: sum(p.numel() for p in networks[name].parameters()) for name in networks.names()}
     parameters = ", ".join(f"{escape(name)} {size:,}" for name, size in sizes.items())
-    shape = "×".join(map(str, trained.data.shape))
+    shape = "×".join(map(str, data.shape))
     return (
-        f"<p><b>{escape(type(trained.objective).__name__)}</b> {escape(trained.objective.paper)}<br>"
-        f"{escape(trained.data.name)}, {shape}; parameters: {parameters}</p>"
+        f"<p><b>{escape(type(objective).__name__)}</b> {escape(objective.paper)}<br>"
+        f"{escape(data.name)}, {shape}; parameters: {parameters}</p>"
         f'<img alt="samples" src="data:image/png;base64,{picture}">'
-        f"{format_html(trained.objective.turns())}"
+        f"{format_html(objective.turns())}"
     )

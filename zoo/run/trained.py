@@ -19,7 +19,9 @@ from zoo.interfaces import Autoencoder, Generator, Networks, Objective
 from zoo.memory import AllocationError, AllocationLimit, format_bytes, total_memory
 from zoo.registry import registry
 from zoo.run.hub import PREFIX, download
+from zoo.run.notebook import model_html
 from zoo.run.run_folder import RunFolder
+from zoo.run.tiles import to_image_array
 from zoo.terminal import count, printable
 
 __all__ = ["TrainedAutoencoder", "TrainedModel", "load", "make_networks", "wrap_trained"]
@@ -143,9 +145,7 @@ class TrainedModel:
         return max(1, min(_BATCH, _BATCH_VALUES // math.prod(self.data.shape)))
 
     def _repr_html_(self) -> str:
-        from zoo.run.notebook import model_html
-
-        return model_html(self)
+        return model_html(self.objective, self.networks, self.data, to_uint8(self.sample(10, seed=0)).cpu())
 
     def images(self, n: int, *, seed: int | None = None) -> NDArray[np.uint8]:
         """Generate images as a uint8 array: (n, H, W) for one channel, (n, H, W, C) for three."""
@@ -207,12 +207,6 @@ class TrainedAutoencoder(TrainedModel):
         """The images of :meth:`reconstruct`, ``batch`` at a time."""
         for part in self._inputs(x, y, batch):
             yield self.objective.reconstruct(self.networks, *part).float()
-
-
-def to_image_array(images: Tensor) -> NDArray[np.uint8]:
-    """Convert uint8 images (N, C, H, W) to an array (N, H, W) for one channel, (N, H, W, C) for three."""
-    array = images.cpu().permute(0, 2, 3, 1).numpy()
-    return array[..., 0] if array.shape[-1] == 1 else array
 
 
 _TRAINING_FACTOR = 4  # weights, gradients and Adam's two moments
