@@ -602,7 +602,7 @@ def test_show(cli):
     head = next(line.split() for line in done.out.splitlines() if line.strip().startswith("prior"))
     assert head[:4] == ["prior", "like", "fool", "gan"]
     assert rows["encoder"] == ["1", "1", "·", "·"]
-    assert rows["decoder"] == ["·", "0.01", "1", "·"]
+    assert rows["decoder"] == ["·", "0.004", "1", "·"]
     assert rows["critic"] == ["·", "·", "·", "1"]
     for info in get_options(registry().model("vaegan")).values():
         assert re.search(rf"^{info.flag} ", done.out, re.M)

@@ -152,7 +152,7 @@ def dataset(name: str, x: Tensor) -> Dataset:
 
 
 def score(x: Tensor, reconstruct: Any) -> Scores:
-    functions = ModelFunctions(reconstruct=lambda x, y: reconstruct(x))
+    functions = ModelFunctions(reconstruct=None if reconstruct is None else lambda x, y: reconstruct(x))
     settings = EvaluationSettings(n=len(x), batch=64)
     return evaluate_images(torch.split(x, 100), dataset("toy", x), PinnedClassifier(), settings, functions)
 

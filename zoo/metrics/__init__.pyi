@@ -12,7 +12,7 @@ from .codes import (
     linear_probe,
     mmd,
 )
-from .coverage import ClassCoverage
+from .coverage import ClassCoverage, LabelAccuracy
 from .frechet import (
     FloorFrechetDistance,
     FrechetDistance,
@@ -53,6 +53,7 @@ __all__ = [
     "FrechetDistance",
     "FrechetStandardError",
     "KernelDistance",
+    "LabelAccuracy",
     "LinearProbe",
     "LogLikelihood",
     "Memorization",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.distributions import Likelihood, Posterior
@@ -49,8 +48,13 @@ def with_planes(data: DataSpec) -> DataSpec:
 
 
 def _append_planes(x: Tensor, y: Tensor, classes: int) -> Tensor:
-    planes = F.one_hot(y, classes).to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    planes = _one_hot(y, classes, x)[:, :, None, None].expand(-1, -1, *x.shape[2:])
     return torch.cat([x, planes], dim=1)
+
+
+def _one_hot(y: Tensor, classes: int, like: Tensor) -> Tensor:
+    # torch.nn.functional.one_hot would wait for the device, to check the range of y.
+    return (y[:, None] == torch.arange(classes, device=y.device)).to(like.dtype)
 
 
 @final
@@ -87,7 +91,7 @@ class ConditionalDecoder(Decoder):
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor | Likelihood:
         """Images, or their likelihood, for codes z (B, d) and labels y (B,)."""
-        out: Tensor | Likelihood = self.decoder(torch.cat([z, F.one_hot(y, self.classes).to(z.dtype)], dim=1))
+        out: Tensor | Likelihood = self.decoder(torch.cat([z, _one_hot(y, self.classes, z)], dim=1))
         return out
 
 
