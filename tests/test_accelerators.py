@@ -69,9 +69,12 @@ def batch(layer: nn.Module) -> Tensor:
     return torch.randn(4, layer.in_channels, 9, 7).contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def assert_as_exact(quick: Tensor, own: Tensor, truth: Tensor) -> None:
-    """In bfloat16: errors against the float64 result at most about torch's own, whose kernels differ by processor."""
-    assert apart(quick, truth) < 2 * apart(own, truth) + 2**-8
+def assert_as_exact(quick: Tensor, own: Tensor, truth: Tensor, unit: float = 2**-8) -> None:
+    """In bfloat16: errors against the float64 result at most about torch's own, whose kernels differ by processor.
+
+    ``unit`` is added, because torch's own result may be nearer to the truth by chance than its rounding allows.
+    """
+    assert apart(quick, truth) < 2 * apart(own, truth) + unit
 
 
 def results(layer: nn.Module, x: Tensor, *, bf16: bool = False) -> list[Tensor]:
@@ -140,7 +143,7 @@ def test_gradients_of_gradients_are_torchs(layer: nn.Module, bf16: bool) -> None
     accelerate(layer, bf16=bf16)
     for a, b, truth in zip(own, penalty(layer, x, bf16=bf16), exact, strict=True):
         if bf16:
-            assert_as_exact(b, a, truth)
+            assert_as_exact(b, a, truth, unit=2**-6)  # products of products, each rounded
         else:
             assert apart(b, a) < 1e-4  # the gradient of a bias is a sum that nearly cancels
 
