@@ -130,6 +130,7 @@ class Copies:
 
     device = torch.device("cpu")
     objective = SimpleNamespace(prior=lambda like, n: torch.arange(float(n))[:, None])
+    data = SimpleNamespace(classes=())
 
     def __init__(self, images: torch.Tensor) -> None:
         self.images = images
@@ -138,7 +139,10 @@ class Copies:
         assert seed == 0
         return from_uint8(self.images[:n])
 
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
+    def only_if_conditional(self, y: object) -> None:
+        return None
+
+    def decode(self, z: torch.Tensor, y: None = None) -> torch.Tensor:
         """Gray by the code, so that a way from one to another is a ramp."""
         return (z / 6 - 1).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
 

@@ -66,7 +66,7 @@ RUN = ["run", "vae", *QUICK]
         (["sample", "RUN", "--out", LONG + ".png"], ["out: ", "at most 255 bytes"]),
         (["sample", "RUN", "--seed", str(2**64)], ["--seed", str(2**64), "0<=x<=18446744073709551615"]),
         (["sample", "RUN", "-n", str(10**9)], ["n: 1,000,000,000 is not allowed", "memory", "use a smaller -n"]),
-        (["sample", "RUN", "-n", str(10**5)], ["n: 100,000 is not allowed; a picture of", "--out samples.npy"]),
+        (["sample", "RUN", "-n", str(10**5)], ["n: 100,000 is not allowed; a picture of", "--out FILE.npy"]),
         (["traverse", "RUN", "--steps", str(10**5)], ["steps: 100,000 is not allowed; a picture of"]),
         (["traverse", "RUN", "--steps", str(10**12)], ["steps: 1,000,000,000,000 is not allowed"]),
         (["interpolate", "RUN", "--steps", str(10**9)], ["rows: 8 is not allowed; a picture of", "--steps"]),

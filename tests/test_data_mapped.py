@@ -38,7 +38,6 @@ from zoo.data import image_store as store_module
 from zoo.data.conform import conform
 from zoo.data.mapped import map_images
 from zoo.engine import BatchStream, Engine
-from zoo.engine.cuda_graph import GraphedStep
 from zoo.engine.prefetch import Prefetcher
 from zoo.errors import UsageError, ZooError
 from zoo.registry import registry
@@ -167,7 +166,7 @@ def test_steps_on_mapped_images_have_the_bits_of_resident_ones(tmp_path: Path, m
     for each in (images, write_map(tmp_path / "images", images)):
         made = engine(model, each)
         if graph:
-            made._graph = GraphedStep(made._run_step, Replay())
+            made._recorder = Replay()  # type: ignore[assignment]
         torch.manual_seed(2)
         for _ in range(30):
             made.step()

@@ -152,10 +152,10 @@ def test_codes_of_mapped_images_are_computed_a_batch_at_a_time(tmp_path, monkeyp
 
     monkeypatch.setattr("zoo.evaluation.metric_inputs.take", recorded)
     codes = Codes(
-        encode=lambda x: x.flatten(1)[:, :2].float(),
-        decode=lambda z: torch.zeros(len(z), 1, 4, 4, dtype=torch.uint8),
+        encode=lambda x, y: x.flatten(1)[:, :2].float(),
+        decode=lambda z, y: torch.zeros(len(z), 1, 4, 4, dtype=torch.uint8),
         prior=lambda n: torch.randn(n, 2),
-        sample=lambda x: x.flatten(1)[:, :2].float(),
+        sample=lambda x, y: x.flatten(1)[:, :2].float(),
     )
     found = []
     for x in (images, map_images(tmp_path / "images", (60, 1, 4, 4))):

@@ -57,7 +57,7 @@ def test_both_generator_losses_raise_the_logit_and_differ_in_how_hard(logit: flo
 def test_options_of_the_optimizer_reach_it(name: str, option: str, value: float) -> None:
     """A flag that nothing reads is worse than none."""
     model = registry().model(name)(**{option: value})
-    networks = model.networks(zoo.DataSpec("test", SHAPE, (), torch.zeros(SHAPE)))
+    networks = model.networks(zoo.DataSpec("test", SHAPE, tuple("0123456789"), torch.zeros(SHAPE)))
     chosen = [model.optimizer(network, turn.name) for turn in model.turns() for network in turn.players]
     assert set(networks) >= {network for turn in model.turns() for network in turn.players}
     assert value in [getattr(optimizer, option, None) for optimizer in chosen]
