@@ -411,7 +411,7 @@ def test_half_written_metrics_line(tmp_path, launcher, undisturbed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("file_size", "file"), [(100_000, CHECKPOINT), (3_000, "metrics.jsonl")])
+@pytest.mark.parametrize(("file_size", "file"), [(100_000, CHECKPOINT), (3_000, "snapshots")])
 def test_disk_full(file_size, file, tmp_path, launcher, undisturbed):
     """A disk that fills up ends the run with a line that names the file; the last checkpoint is as it was."""
     reference, out = undisturbed(VAE), tmp_path / "run"
