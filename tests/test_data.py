@@ -34,6 +34,7 @@ from zoo.data import (
     open_folder,
 )
 from zoo.data.listing import choose_test_paths
+from zoo.data.torchvision_sets import _cifar10_batch
 from zoo.errors import UsageError, ZooError
 
 SOURCES = {source.name: source for source in bundled_sources()}
@@ -378,6 +379,18 @@ def small_cifar(tmp_path, monkeypatch):
     return packed, batches
 
 
+def test_labels_of_a_batch_stand_between_marks_and_memory_cells():
+    """Python 2 numbers objects (q and a byte) and appends to a list a thousand at a time (e and a mark)."""
+    pixels = np.arange(3 * 3072, dtype=np.uint32).astype(np.uint8).reshape(3, 3072)
+    content = python2_batch(pixels, [0, 101, 40])  # 101 and 40 are the bytes of e and of a mark
+    listed = b"U\x06labels](K\x00K\x65K\x28e"
+    assert listed in content
+    content = content.replace(listed, b"U\x06labelsq\x04]q\x05(K\x00K\x65e(K\x28eU\x09filenamesq\x06](U\x01Ke")
+    images, labels = _cifar10_batch(content)
+    assert labels == [0, 101, 40]
+    assert np.array_equal(images, pixels.reshape(3, 3, 32, 32))
+
+
 def check_cifar(batches):
     cifar = load("cifar10")
     pixels = np.concatenate([batches[f"data_batch_{n}"][0] for n in range(1, 6)])
@@ -401,7 +414,7 @@ def test_cifar10_is_read_packed_or_unpacked(small_cifar):
     check_cifar(batches)
 
 
-def test_a_pickle_that_calls_anything_is_refused(small_cifar, monkeypatch, tmp_path):
+def test_a_batch_that_calls_a_function_is_refused(small_cifar, monkeypatch, tmp_path):
     packed, _ = small_cifar
 
     folder = packed.parent / "cifar-10-batches-py"

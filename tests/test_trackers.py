@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import subprocess
@@ -36,14 +37,20 @@ class Stop(zoo.Callback):
             raise RuntimeError("pulled the plug")
 
 
-@pytest.fixture(autouse=True)
-def offline(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[None]:
+@contextlib.contextmanager
+def clients_offline(factory: pytest.TempPathFactory, cache: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(cache))
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-        patch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path_factory.getbasetemp() / 'mlruns'}")
+        patch.setenv("MLFLOW_TRACKING_URI", f"file:{factory.getbasetemp() / 'mlruns'}")
         patch.setenv("MLFLOW_EXPERIMENT_NAME", "digits")
         patch.setenv("WANDB_MODE", "offline")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[None]:
+    with clients_offline(tmp_path_factory, cache):
         yield
 
 
@@ -51,12 +58,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[N
 def tracked(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """The folder of a run that failed in step 12 and was resumed, with all three trackers."""
     folder = tmp_path_factory.mktemp("tracked") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZOO_CACHE", str(cache))
-        patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-        patch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path_factory.getbasetemp() / 'mlruns'}")
-        patch.setenv("MLFLOW_EXPERIMENT_NAME", "digits")
-        patch.setenv("WANDB_MODE", "offline")
+    with clients_offline(tmp_path_factory, cache):
         with pytest.raises(RuntimeError, match="pulled the plug"):
             zoo.train("vae", out=folder, tracker=TRACKERS, callbacks=[Stop(12)], **SMALL)
         run = only_run(mlflow.MlflowClient())

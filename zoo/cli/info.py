@@ -130,7 +130,7 @@ def show(model: str, as_json: bool) -> None:
 
 
 def _describe(name: str, model: type[Objective]) -> dict[str, Any]:
-    """What ``zoo show`` shows, for JSON."""
+    """Content of ``zoo show MODEL --json``."""
     from zoo.options import get_options
     from zoo.run.result import describe_plugin, model_card
 

@@ -1,4 +1,4 @@
-"""What the commands about a trained model share: their parameters, loading, and writing of images."""
+"""Parameters of the commands about a trained model, loading of the model, and writing of images."""
 
 from __future__ import annotations
 

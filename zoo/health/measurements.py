@@ -1,4 +1,4 @@
-"""What a probe measures, and its form in ``health.json``."""
+"""Measurements of a probe, and their form in ``health.json``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CriticMeasurement", "DeadUnits", "Measurements"]
 
 @attrs.frozen
 class CriticMeasurement:
-    """How well a critic separates real from fake inputs.
+    """Separation of real and fake inputs by a critic.
 
     Attributes:
         error: Mean probability that the critic gives to the wrong answer, the mean of that of real and fake inputs.

@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo.compatibility import convert_metrics_line
 from zoo.leaderboard.results import ResultKey
-from zoo.leaderboard.untrusted import RefusedError, name, number, table
+from zoo.leaderboard.untrusted import RefusedError, name, number, number_or_none, table
 
 __all__ = ["HEIGHT", "WIDTH", "Points", "draw_curves", "draw_plot"]
 
@@ -81,14 +81,7 @@ def _read_points(cell: ResultKey) -> dict[str, Points]:
             x = number(line.get("images"), "images")
             terms = table(line.get("terms"), "terms")
             for term, value in terms.items():
-                found.setdefault(name(term, "term"), []).append((max(0.0, x), _finite(value)))
+                found.setdefault(name(term, "term"), []).append((max(0.0, x), number_or_none(value)))
         except (RefusedError, ValueError, RecursionError):
             continue
     return found
-
-
-def _finite(value: Any) -> float | None:
-    try:
-        return number(value, "value")
-    except RefusedError:
-        return None

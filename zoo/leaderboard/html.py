@@ -11,8 +11,9 @@ from importlib import resources
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
-__all__ = ["environment", "escape_json", "read_asset", "read_script", "source_hash"]
+__all__ = ["embed_sources", "environment", "escape_json", "read_asset", "read_script", "source_hash"]
 
 
 def environment(load: Callable[[str], str]) -> jinja2.Environment:
@@ -44,6 +45,23 @@ def read_script(package: str, name: str) -> str:
 def source_hash(text: str) -> str:
     """Hash of an embedded style or script, as a Content-Security-Policy names it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def embed_sources(style: str, script: str, no_script_style: str) -> dict[str, Markup]:
+    """Entries of a page's template for its embedded sources and their Content-Security-Policy.
+
+    Args:
+        style: Style sheet.
+        script: Script.
+        no_script_style: Further style where scripts are off.
+    """
+    return {
+        "style": Markup(style),
+        "script": Markup(script),
+        "no_script_style": Markup(no_script_style),
+        "style_hashes": Markup(" ".join([source_hash(style), source_hash(no_script_style)])),
+        "script_hash": Markup(source_hash(script)),
+    }
 
 
 def escape_json(value: Any) -> str:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from zoo.leaderboard.details import Details
 from zoo.leaderboard.document import row_cost
-from zoo.leaderboard.html import environment, escape_json, read_asset, read_script, source_hash
+from zoo.leaderboard.html import embed_sources, environment, escape_json, read_asset, read_script
 from zoo.leaderboard.labels import format_label
 from zoo.leaderboard.number_format import format_number, format_places, plus_minus, share
 from zoo.leaderboard.ranking import Leaderboard, LeaderboardGroup, LeaderboardRow
@@ -52,11 +52,7 @@ def to_html(leaderboard: Leaderboard) -> str:
         for name in _dataset_names(shown)
     ]
     view = {
-        "style": Markup(style),
-        "script": Markup(script),
-        "no_script_style": Markup(_NO_SCRIPT),
-        "style_hashes": Markup(" ".join([source_hash(style), source_hash(_NO_SCRIPT)])),
-        "script_hash": Markup(source_hash(script)),
+        **embed_sources(style, script, _NO_SCRIPT),
         "summary": _summary(leaderboard),
         "datasets": sets,
         "groups_dropped": len(leaderboard.groups) - len(shown),

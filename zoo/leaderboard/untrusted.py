@@ -83,6 +83,14 @@ def number(value: Any, what: str) -> float:
     return found
 
 
+def number_or_none(value: Any) -> float | None:
+    """The value as :func:`number` takes it; None if it is not allowed."""
+    try:
+        return number(value, "value")
+    except RefusedError:
+        return None
+
+
 def whole(value: Any, what: str, low: int = 0, high: int = 2**53) -> int:
     """Check a whole number from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from zoo.metrics.metric import Metric, MetricSet, concatenate, scalar
+from zoo.metrics.running_mean import RunningMean
 from zoo.metrics.score_info import ScoreInfo
 
 __all__ = ["COVERED", "ClassCoverage", "LabelAccuracy"]
@@ -77,7 +77,7 @@ class ClassCoverage(Metric):
         return {info.name: scalar(value) for info, value in zip(self.scores, values, strict=True)}
 
 
-class LabelAccuracy(Metric):
+class LabelAccuracy(RunningMean):
     """Share of a conditional model's images that a classifier reads as the class that the model was asked for.
 
     >>> import torch
@@ -98,19 +98,7 @@ class LabelAccuracy(Metric):
     needs = ("logits", "sample_labels")
     metric_set: ClassVar[MetricSet] = "quick"
     plot_lower_bound = 0.0
-    right: Tensor
-    count: Tensor
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.add_state("right", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, sample_labels: Tensor) -> None:
         """Add class logits of generated images (B, K) and the classes asked for (B,)."""
-        self.right += (logits.argmax(1) == sample_labels.to(logits.device)).sum().to(self.device)
-        self.count += len(logits)
-
-    def compute(self) -> Tensor:
-        """The share, in [0, 1]."""
-        return self.right / self.count
+        self.add(logits.argmax(1) == sample_labels.to(logits.device))

@@ -20,7 +20,7 @@ from zoo.leaderboard.intervals import Summary
 from zoo.leaderboard.number_format import format_number, plus_minus
 from zoo.leaderboard.result_folder import read_file
 from zoo.leaderboard.thumbnails import encode_image, open_image
-from zoo.leaderboard.untrusted import RefusedError, note, number, whole
+from zoo.leaderboard.untrusted import RefusedError, note, number, number_or_none, whole
 from zoo.metrics.score_info import ScoreInfo
 from zoo.reading import read_json
 from zoo.run.run_folder import RunFolder
@@ -126,16 +126,9 @@ def read_lines(folder: RunFolder) -> list[dict[str, Any]]:
             step, images = whole(line["step"], "step", low=1), whole(line["images"], "images")
         except RefusedError:
             continue
-        values = {key: {note(k, "name", _NAME): _finite(v) for k, v in line[key].items()} for key in _CURVES}
+        values = {key: {note(k, "name", _NAME): number_or_none(v) for k, v in line[key].items()} for key in _CURVES}
         found.append({"step": step, "images": images, **values})
     return found
-
-
-def _finite(value: Any) -> float | None:
-    try:
-        return number(value, "value")
-    except RefusedError:
-        return None
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]], probes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from zoo.data import Dataset
 from zoo.errors import UsageError
 from zoo.files import write_atomically
 from zoo.leaderboard.cards import read_card
-from zoo.leaderboard.html import environment, read_asset, read_script, source_hash
+from zoo.leaderboard.html import embed_sources, environment, read_asset, read_script
 from zoo.leaderboard.labels import format_value
 from zoo.leaderboard.number_format import format_number
 from zoo.leaderboard.score_descriptions import read_score_info
@@ -95,13 +93,12 @@ def make_page(
             pictures.append(picture)
         embedding = None if data is None else embed_codes(trained, data, methods)
     scores, undefined = _read_scores(result)
-    style, script = read_asset("zoo.leaderboard", "page.css") + read_asset(__package__, "page.css"), _script()
+    style, script = (
+        read_asset("zoo.leaderboard", "page.css") + read_asset(__package__, "page.css"),
+        read_script(__package__, "page.js"),
+    )
     view = {
-        "style": Markup(style),
-        "script": Markup(script),
-        "no_script_style": Markup(_NO_SCRIPT),
-        "style_hashes": Markup(" ".join([source_hash(style), source_hash(_NO_SCRIPT)])),
-        "script_hash": Markup(source_hash(script)),
+        **embed_sources(style, script, _NO_SCRIPT),
         "title": f"{note(settings.model, 'model')} on {note(public_settings(settings)['dataset'], 'data set')}",
         "seed": settings.seed,
         "notes": [*([] if result else [_unfinished(lines)]), *(note(text, "note") for text in notes)],
@@ -120,10 +117,6 @@ def make_page(
     }
     template = environment(lambda name: read_asset(__package__, name)).get_template("page.html")
     return template.render(view)
-
-
-def _script() -> str:
-    return read_script(__package__, "page.js")
 
 
 def _unfinished(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -33,7 +33,7 @@ CLASSES = 10
 
 @attrs.frozen
 class Plan:
-    """What a run will do.
+    """Plan of a run: data, steps, parameters, time and memory.
 
     Args:
         settings: The resolved settings.

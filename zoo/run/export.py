@@ -38,7 +38,7 @@ _Run = Callable[[list[Tensor]], list[Tensor]]
 
 @attrs.frozen
 class ExportReport:
-    """What was exported, and how well it agrees with the model.
+    """Description of an exported file, and its largest difference from the model.
 
     Args:
         path: The file.

@@ -61,7 +61,7 @@ class HubName:
 
 @attrs.frozen
 class PushPlan:
-    """What :func:`push` uploads.
+    """Files that :func:`push` uploads.
 
     Args:
         name: The repository.

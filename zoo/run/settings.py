@@ -46,7 +46,7 @@ class ImageOptions:
 
 @frozen
 class SourceOptions:
-    """Where the images of a run come from: base class of `RunSettings`."""
+    """Source of the images of a run: base class of `RunSettings`."""
 
     dataset: str = option(
         "digits", "Data set: a name from `zoo list datasets`, folder:PATH for your own images, or hf:NAME."

@@ -56,7 +56,7 @@ class TrialRow:
 
 @attrs.frozen
 class Study:
-    """What a study does: :meth:`run` runs its trials.
+    """Search for options in trials, which :meth:`run` trains.
 
     Args:
         settings: Settings that all trials share.
