@@ -15,6 +15,7 @@ from zoo.errors import UsageError
 from zoo.interfaces import Networks
 from zoo.metrics.coverage import LabelAccuracy
 from zoo.registry import registry
+from zoo.run.evaluation_inputs import Sampler
 from zoo.run.trained import make_networks, wrap_trained
 
 SPEC = DataSpec("ten", (1, 16, 16), tuple("0123456789"), torch.zeros(1, 16, 16))
@@ -172,3 +173,20 @@ def test_commands_refuse_what_labels_exclude(cli, run: Path, runs: Path, tmp_pat
         done = cli(*command)
         assert done.status == 2, done.err
         assert words in done.err
+
+
+def test_an_evaluation_asks_for_all_classes_over_its_batches() -> None:
+    spec = attrs.evolve(SPEC, classes=tuple(map(str, range(47))))
+    objective = registry().model("cgan")(width=4)
+    sampler = Sampler(wrap_trained(objective, make_networks(objective, spec), spec))
+    labels = []
+    for n in (20, 20, 7, 47):
+        assert sampler.sample(n).shape == (n, 1, 16, 16)
+        labels += sampler.labels(n).tolist()
+    assert labels == [*range(47), *range(47)]
+
+
+@pytest.mark.parametrize(("inputs", "labels"), [("z", "concatenate"), ("z", "projection"), ("xz", "projection")])
+def test_critics_that_cannot_use_labels_are_refused(inputs: str, labels: str) -> None:
+    with pytest.raises(UsageError, match=f"labels: '{labels}' is not allowed for a critic with inputs='{inputs}'"):
+        zoo.critic(SPEC, 4, inputs=inputs, latent=3, labels=labels)

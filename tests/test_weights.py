@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,10 @@ from zoo.engine import BatchStream, Engine
 from zoo.engine.cuda_graph import EAGER_STEPS
 from zoo.errors import ZooError
 from zoo.interfaces import Networks
+from zoo.leaderboard import build, to_json
+from zoo.registry import Plugin, Registered, registry
+from zoo.report import write_report
+from zoo.run.hub import plan_push
 
 IMAGES = torch.arange(32 * 4, dtype=torch.uint8).view(32, 1, 2, 2)
 
@@ -283,3 +289,177 @@ class Plain_with_progress(Plain):  # noqa: N801
 
     def terms(self, net: Networks, x: Tensor) -> Mapping[str, Tensor]:
         return {"w": net.decoder.w + 0, "progress": net.progress + 0}
+
+
+def test_the_progress_is_1_after_training() -> None:
+    engine = engine_of(Plain_with_progress(), 4)
+    engine.step()
+    engine.finish()
+    assert float(engine.networks.progress) == 1.0
+
+
+def test_a_ratio_within_two_switches_counts() -> None:
+    nested = zoo.Switch(0.0, zoo.Switch(0.5, zoo.GradientRatio("rec", "gan", "decoder.w", eps=0.0)))
+
+    @zoo.frozen
+    class Nested(Ratio):
+        """A ratio of 2 that counts from the second half on."""
+
+        def players(self) -> Any:
+            return {"decoder": {"gan": nested}}
+
+    assert movements(Nested(), 4) == [0.0, 0.0, 6.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (zoo.GradientRatio("w", "gan", "decoder.w"), "no term 'gan'; terms: w"),
+        (zoo.GradientRatio("w", "w", "decoder.v"), "no parameter 'decoder.v'"),
+        (type("Odd", (zoo.Weight,), {"__str__": lambda self: "odd"})(), "odd is neither a ScheduledWeight"),
+    ],
+    ids=str,
+)
+def test_weights_that_cannot_be_computed_are_named(weight: Any, message: str) -> None:
+    with pytest.raises(ZooError, match=message):
+        engine_of(weighted(weight), 4).step()
+
+
+def test_a_ratio_at_a_parameter_on_which_a_term_does_not_depend_is_named() -> None:
+    @zoo.frozen
+    class Apart(Ratio):
+        """The parameter is that of a network which does not play."""
+
+        def networks(self, data: Any) -> Mapping[str, nn.Module]:
+            return {"decoder": Scalar(), "other": Scalar()}
+
+        def players(self) -> Any:
+            return {"decoder": {"gan": zoo.GradientRatio("rec", "gan", "other.w")}}
+
+    with pytest.raises(ZooError, match=r"'rec' does not depend on 'other.w'"):
+        engine_of(Apart(), 4).step()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: zoo.Ramp(begin=0.5, until=0.5),
+        lambda: zoo.Ramp(until=1.5),
+        lambda: zoo.Cycle(rise=0.0),
+        lambda: zoo.Cycle(cycles=0),
+        lambda: zoo.Switch(30.0),
+    ],
+)
+def test_settings_of_weights_are_checked(make: Any) -> None:
+    with pytest.raises(ValueError, match=r"must be|not allowed"):
+        make()
+
+
+@zoo.frozen
+class Curved(Plain):
+    """Minimizes w², at every third step a second time in a turn of its own."""
+
+    def turns(self) -> tuple[zoo.Turn, ...]:
+        def terms(net: Networks, x: Tensor) -> Mapping[str, Tensor]:
+            return {"w": net.decoder.w.square()}
+
+        row = {"decoder": {"w": 0.25}}
+        return zoo.Turn(row, terms, name="play"), zoo.Turn(row, terms, name="again", every=3)
+
+
+def test_gradient_norms_after_a_replay_are_those_of_the_replayed_graph() -> None:
+    class Graphs:
+        """Recorder whose replays write to the tensors of the capture and run no Python of the engine's."""
+
+        def __init__(self, engine: Engine) -> None:
+            self.engine = engine
+
+        def warm(self, step: Any, watch: bool) -> str:
+            step()
+            return ""
+
+        def record(self, step: Any) -> Any:
+            w = self.engine.networks.decoder.w
+            before = w.detach().clone()
+            step()
+            with torch.no_grad():
+                w.copy_(before)
+            captured = [turn_step.last_gradients for turn_step in self.engine.turn_steps]
+
+            def replay() -> None:
+                known = [turn_step.last_gradients for turn_step in self.engine.turn_steps]
+                step()
+                for turn_step, memory, previous in zip(self.engine.turn_steps, captured, known, strict=True):
+                    if turn_step.last_gradients is not previous:
+                        for old, new in zip(memory, turn_step.last_gradients, strict=True):
+                            old.copy_(new)
+                    turn_step.last_gradients = previous
+
+            return replay
+
+    eager, captured = engine_of(Curved(), 40), engine_of(Curved(), 40)
+    captured._recorder = Graphs(captured)  # type: ignore[assignment]
+    for _ in range(30):
+        eager.step()
+        captured.step()
+        assert captured.gradient_norms()["grad/play/decoder"] == pytest.approx(
+            eager.gradient_norms()["grad/play/decoder"]
+        )
+
+
+def test_batches_are_read_for_the_turns_that_are_due_only() -> None:
+    @zoo.frozen
+    class Hungry(Plain):
+        """A rare turn on four batches beside one on a single batch."""
+
+        def turns(self) -> tuple[zoo.Turn, ...]:
+            def terms(net: Networks, x: Tensor) -> Mapping[str, Tensor]:
+                return {"w": net.decoder.w + 0}
+
+            row = {"decoder": {"w": 1.0}}
+            return zoo.Turn(row, terms, name="play"), zoo.Turn(row, terms, name="rare", every=3, repeat=4)
+
+    engine = engine_of(Hungry(), 6)
+    fetched: list[int] = []
+    fetch = engine.stream.fetch
+    engine.stream.fetch = lambda position: (fetched.append(position), fetch(position))[1]  # type: ignore[method-assign]
+    for _ in range(4):
+        engine.step()
+    assert fetched == [0, 1, 2, 3, 4, 8, 12, 13, 14, 15]
+
+
+@pytest.fixture(scope="module")
+def ramped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a VAE whose KL rises, with a turn that is run at every second step."""
+
+    @zoo.frozen
+    class Ramped(registry().model("vae")):  # type: ignore[misc]
+        """A VAE whose KL rises."""
+
+        def turns(self) -> tuple[zoo.Turn, ...]:
+            row = {"nll": 1.0, "kl": zoo.Ramp()}
+            return (zoo.Turn({"encoder": row, "decoder": row}, self.terms, name="rise", every=2),)
+
+    out = tmp_path_factory.mktemp("weights") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry().models, "ramped", Registered("ramped", Ramped, Plugin("toys", "toy-package", "1")))
+        zoo.train("ramped", dataset="digits", epochs=1, width=4, out=out)
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        readme = plan_push(out, "hf:user/name").files["README.md"]
+        (out / "card.md").write_bytes(readme.read_bytes() if isinstance(readme, Path) else readme)
+        write_report(out)
+    return out
+
+
+def test_the_game_of_a_changing_weight_is_on_card_page_and_leaderboard(ramped: Path) -> None:
+    card = json.loads((ramped / "result.json").read_text())["card"]["game"]
+    assert card[0]["notes"] == ["every 2 steps"]
+    assert card[0]["rows"][0]["weights"] == {"kl": "0 → 1", "nll": 1.0}
+    assert "| rise, every 2 steps | nll | kl |" in (ramped / "card.md").read_text()
+    assert "| encoder, decoder | 1 | 0 → 1 |" in (ramped / "card.md").read_text()
+    page = (ramped / "report.html").read_text()
+    assert "turn rise, every 2 steps" in page
+    assert "<td>0 → 1" in page
+    board = build([ramped])
+    assert not board.left_out
+    assert "0 → 1" in to_json(board)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,6 +28,9 @@ __all__ = [
     "format_weight",
     "gradient_ratio",
 ]
+
+
+_FRACTION: list[Callable[[Any, Any, Any], Any]] = [attrs.validators.ge(0), attrs.validators.le(1)]
 
 
 class Weight(abc.ABC):
@@ -68,8 +73,12 @@ class Ramp(ScheduledWeight):
 
     start: float = 0.0
     end: float = 1.0
-    begin: float = 0.0
-    until: float = 1.0
+    begin: float = attrs.field(default=0.0, validator=_FRACTION)
+    until: float = attrs.field(default=1.0, validator=_FRACTION)
+
+    def __attrs_post_init__(self) -> None:
+        if self.begin >= self.until:
+            raise ValueError(f"begin: {self.begin:g} is not allowed; must be below until, {self.until:g}")
 
     def value(self, progress: float) -> float:
         """Between ``start`` and ``end``."""
@@ -98,8 +107,8 @@ class Cycle(ScheduledWeight):
 
     low: float = 0.0
     high: float = 1.0
-    cycles: int = 4
-    rise: float = 0.5
+    cycles: int = attrs.field(default=4, validator=attrs.validators.ge(1))
+    rise: float = attrs.field(default=0.5, validator=[attrs.validators.gt(0), attrs.validators.le(1)])
 
     def value(self, progress: float) -> float:
         """Between ``low`` and ``high``; ``high`` at the end of training."""
@@ -137,11 +146,22 @@ class GradientRatio(Weight):
         """Weight for the terms of a batch: a scalar without gradient."""
         import torch  # here, so that `zoo show` starts without it
 
-        parameter = networks.get_parameter(self.parameter)
-        norms = [
-            torch.autograd.grad(terms[name], parameter, retain_graph=True)[0].detach().float().norm()
-            for name in (self.reference, self.term)
-        ]
+        try:
+            parameter = networks.get_parameter(self.parameter)
+        except AttributeError:
+            raise ZooError(f"weight {self}: the networks have no parameter {self.parameter!r}") from None
+        norms = []
+        for name in (self.reference, self.term):
+            if name not in terms:
+                raise ZooError(f"weight {self}: no term {name!r}; terms: {', '.join(terms)}")
+            try:
+                (gradient,) = torch.autograd.grad(terms[name], parameter, retain_graph=True)
+            except RuntimeError:
+                raise ZooError(
+                    f"weight {self}: term {name!r} does not depend on {self.parameter!r}, or its network does not play "
+                    "in the turn"
+                ) from None
+            norms.append(gradient.detach().float().norm())
         ratio: Tensor = (norms[0] / (norms[1] + self.eps)).clamp(max=self.limit)
         return self.scale * ratio
 
@@ -162,7 +182,7 @@ class Switch(ScheduledWeight):
     [0.0, 0.0, 1.0, 1.0]
     """
 
-    at: float
+    at: float = attrs.field(validator=_FRACTION)
     weight: float | Weight = 1.0
 
     def value(self, progress: float) -> float:
@@ -183,15 +203,16 @@ AnyWeight = float | Weight
 
 def gradient_ratio(weight: AnyWeight) -> GradientRatio | None:
     """The ratio of gradients within a weight, or None."""
-    inner = weight.weight if isinstance(weight, Switch) else weight
-    return inner if isinstance(inner, GradientRatio) else None
+    while isinstance(weight, Switch):
+        weight = weight.weight
+    return weight if isinstance(weight, GradientRatio) else None
 
 
-def format_weight(weight: AnyWeight) -> str:
-    """Text of a weight for a game table.
+def format_weight(weight: AnyWeight | str) -> str:
+    """Text of a weight, or of the text that a result has for it, for a game table.
 
-    >>> format_weight(-0.5), format_weight(Ramp(until=0.5))
-    ('−0.5', '0 → 1')
+    >>> format_weight(-0.5), format_weight(Ramp(until=0.5)), format_weight("0 → 1")
+    ('−0.5', '0 → 1', '0 → 1')
     """
-    text = str(weight) if isinstance(weight, Weight) else f"{weight:g}"
+    text = f"{weight:g}" if isinstance(weight, int | float) else str(weight)
     return text.replace("-", "−")

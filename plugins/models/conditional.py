@@ -54,6 +54,7 @@ class CGAN(zoo.Generator):
     conditional: ClassVar[bool] = True
     deviations: ClassVar[Mapping[str, str]] = {
         "projection critic": "arXiv:1802.05637; --critic concatenate appends the label to the image, as in 2014",
+        "projection of flattened features": "they are sum-pooled there; the class embedding starts at zero, not random",
         "label beside z": "the projection paper has conditional batch normalization in the generator",
         "cross-entropy, DCGAN networks": "the projection paper has a hinge loss, residual networks, spectral norm",
     }

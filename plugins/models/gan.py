@@ -115,6 +115,12 @@ class VAEWGANGP(zoo.Autoencoder):
     """A VAE whose decoder is also trained against a Wasserstein critic with gradient penalty."""
 
     paper: ClassVar[str] = "VAE of arXiv:1312.6114 with the critic of Gulrajani et al., arXiv:1704.00028"
+    deviations: ClassVar[Mapping[str, str]] = {
+        "a combination": "no paper describes it; γ is chosen as in docs/defaults.md",
+        "learning rate 5e-4, two critic steps": "for short training; Gulrajani et al. use 1e-4 and five",
+        "group normalization in the critic": "the paper uses layer normalization; any without batch statistics will do",
+        "one decoder batch": "reconstructions and samples share batch statistics, as they do in evaluation",
+    }
 
     latent: int = zoo.option(16, "Dimensions of the code z.", zoo.at_least(1))
     lr: float = zoo.option(5e-4, "Learning rate of Adam.", zoo.above(0))

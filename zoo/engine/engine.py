@@ -63,27 +63,24 @@ class Engine:
         source = stream.labeled() if objective.conditional else stream
         self.turn_steps = _turn_steps(objective, networks, source, bf16, optimization)
         self.batches_per_step = max(turn_step.turn.repeat for turn_step in self.turn_steps)
-        self._batches, self._schedule = self._plan_step()
+        self._plans: dict[tuple[TurnStep, ...], _Plan] = {}
+        """Steps by the turns that run in them."""
         self.ema = WeightEMA(networks, optimization.ema_decay) if optimization.ema_decay is not None else None
         self._compiled = [CompiledGradients(turn_step) for turn_step in self.turn_steps] if compile else []
         for turn_step, compiled in zip(self.turn_steps, self._compiled, strict=False):
             turn_step.gradient_function = compiled
         captured = graphs and stream.device.type == "cuda" and self.ranks.size == 1
         self._recorder = CudaRecorder(stream.device) if captured else None
-        self._graphs: dict[tuple[TurnStep, ...], GraphedStep] = {}
-        """Captured steps by the turns that run in them."""
 
-    def _plan_step(self) -> tuple[list[tuple[BatchStream, int]], list[tuple[TurnStep, int]]]:
-        """Batches of a step, as (stream, position in the step); and turns in order, each with its batch's index."""
-        batches: list[tuple[BatchStream, int]] = []
-        schedule: list[tuple[TurnStep, int]] = []
-        for turn_step in self.turn_steps:
-            for i in range(turn_step.turn.repeat):
-                batch = (turn_step.stream, i)  # turns with one stream share their batches
-                if batch not in batches:
-                    batches.append(batch)
-                schedule.append((turn_step, batches.index(batch)))
-        return batches, schedule
+    def _plan(self) -> _Plan:
+        """Plan of the next step."""
+        due = tuple(t for t in self.turn_steps if self.step_count % t.turn.every == 0)
+        if due not in self._plans:
+            plan = _Plan(due)
+            if self._recorder is not None:
+                plan.graph = GraphedStep(functools.partial(self._run_turns, plan), self._recorder)
+            self._plans[due] = plan
+        return self._plans[due]
 
     def step(self) -> None:
         """Run the turns that are due (``repeat`` times) on fresh batches. Does not sync with the host."""
@@ -94,29 +91,33 @@ class Engine:
                 turn_step.set_learning_rates(progress)
                 turn_step.set_weights(progress)
         position = self.step_count * self.batches_per_step
-        fetched = [stream.fetch(position + i) for stream, i in self._batches]
-        due = tuple(t for t in self.turn_steps if self.step_count % t.turn.every == 0)
-        if self._recorder is None:
-            self._run_turns(due, fetched)
+        plan = self._plan()
+        fetched = [stream.fetch(position + i) for stream, i in plan.batches]
+        if plan.graph is None:
+            self._run_turns(plan, fetched)
         else:
-            if due not in self._graphs:
-                self._graphs[due] = GraphedStep(functools.partial(self._run_turns, due), self._recorder)
-            self._graphs[due](fetched)
+            plan.graph(fetched)
+            if plan.graph.recorded:
+                plan.point_to_gradients()
         self.step_count += 1
         self._steps_since_read += 1
 
-    def _run_turns(self, due: tuple[TurnStep, ...], fetched: Sequence[Sequence[Tensor]]) -> None:
+    def _run_turns(self, plan: _Plan, fetched: Sequence[Sequence[Tensor]]) -> None:
         """The part of a step that a CUDA graph captures: it reads the host's memory nowhere."""
-        batches = [stream.load(tensors) for (stream, _), tensors in zip(self._batches, fetched, strict=True)]
-        for turn_step, i in self._schedule:
-            if turn_step in due:
-                turn_step.step(*batches[i])
+        batches = [stream.load(tensors) for (stream, _), tensors in zip(plan.batches, fetched, strict=True)]
+        for turn_step, i in plan.schedule:
+            turn_step.step(*batches[i])
         if self.ema is not None:
             self.ema.update()
 
     def finish(self) -> None:
-        """End training: give accelerated layers torch's kernels back."""
+        """End training: give accelerated layers torch's kernels back, and set the progress to 1."""
         restore(self.networks)
+        self.networks.progress.fill_(1.0)
+
+    @property
+    def _graphs(self) -> list[GraphedStep]:
+        return [plan.graph for plan in self._plans.values() if plan.graph is not None]
 
     @property
     def images_per_step(self) -> int:
@@ -132,14 +133,14 @@ class Engine:
     def mode(self) -> str:
         """How a step runs: ``eager``, ``compiled``, ``graph``, or ``compiled graph``."""
         compiled = bool(self._compiled) and not any(c.reason for c in self._compiled)
-        words = ["compiled"] * compiled + ["graph"] * any(graph.recorded for graph in self._graphs.values())
+        words = ["compiled"] * compiled + ["graph"] * any(graph.recorded for graph in self._graphs)
         return " ".join(words) or "eager"
 
     @property
     def fallbacks(self) -> dict[str, str]:
         """Settings without effect (``compile``, ``graphs``), each with its reason."""
         reasons = {"compile": next((c.reason for c in self._compiled if c.reason), "")}
-        reasons["graphs"] = next((graph.reason for graph in self._graphs.values() if graph.reason), "")
+        reasons["graphs"] = next((graph.reason for graph in self._graphs if graph.reason), "")
         return {setting: reason for setting, reason in reasons.items() if reason}
 
     def step_turn(self, index: int, *batch: Tensor) -> None:
@@ -243,7 +244,7 @@ class Engine:
         Raises:
             ZooError: if the state is of fewer processes, or has no average of the weights though this run keeps one.
         """
-        self._graphs.clear()  # tensors have new memory addresses
+        self._plans.clear()  # tensors have new memory addresses
         self.networks.load_state_dict(_without_prefix(flat, "net/"))
         if self.ema is not None:
             if not (average := _without_prefix(flat, "ema/")):
@@ -274,12 +275,43 @@ class Engine:
         return [s.cpu() for s in self.ranks.all_gather(state.to(self.stream.device))]
 
 
+class _Plan:
+    """A step in which some of the turns run.
+
+    Args:
+        due: The turns that run, in the model's order.
+    """
+
+    def __init__(self, due: tuple[TurnStep, ...]) -> None:
+        self.due = due
+        self.batches: list[tuple[BatchStream, int]] = []
+        """Batches of the step: stream and position in the step."""
+        self.schedule: list[tuple[TurnStep, int]] = []
+        """Turns in order, each with the index of its batch."""
+        self.graph: GraphedStep | None = None
+        self._gradients: list[Sequence[Tensor | None]] = []
+        for turn_step in due:
+            for i in range(turn_step.turn.repeat):
+                batch = (turn_step.stream, i)  # turns with one stream share their batches
+                if batch not in self.batches:
+                    self.batches.append(batch)
+                self.schedule.append((turn_step, self.batches.index(batch)))
+
+    def point_to_gradients(self) -> None:
+        """After a replay, have every turn's last gradients be those that this plan's graph writes."""
+        if not self._gradients:  # of the capture, which has just been made
+            self._gradients = [turn_step.last_gradients for turn_step in self.due]
+        for turn_step, gradients in zip(self.due, self._gradients, strict=True):
+            turn_step.last_gradients = gradients
+
+
 def _turn_steps(
     objective: Objective, networks: Networks, stream: BatchStream, bf16: bool, optimization: Optimization
 ) -> list[TurnStep]:
     """Turns of a model with their optimizers, in the model's order."""
-    turns = {turn.name: turn for turn in objective.turns()}
-    if len(turns) < len(names := [turn.name for turn in objective.turns()]):
+    given = objective.turns()
+    turns = {turn.name: turn for turn in given}
+    if len(turns) < len(names := [turn.name for turn in given]):
         name = next(name for name in names if names.count(name) > 1)
         raise ZooError(f"turns: {names.count(name)} are named {name!r}; give each a name of its own")
     built: dict[str, TurnStep] = {}

@@ -101,7 +101,8 @@ class TurnStep:
         self.gradient_function: GradientFunction = self.eager_gradients
         self.term_names: tuple[str, ...] = ()
         self.term_sums: Tensor | None = None
-        self._gradients: Sequence[Tensor | None] = ()
+        self.last_gradients: Sequence[Tensor | None] = ()
+        """Gradients of the last step, before clipping, in the order of :attr:`parameters`."""
 
     def _build_optimizers(self, objective: Objective, borrowers: Sequence[Turn]) -> dict[str, GatedOptimizer]:
         # Networks with equal settings share one fused kernel, unless a gate or another turn may update one alone.
@@ -162,7 +163,7 @@ class TurnStep:
             batch: images x, and labels y if the turn has labels.
         """
         # Freed first, so that the new gradients take the same memory, which is still in the processor's cache.
-        self._gradients = ()
+        self.last_gradients = ()
         for parameter in self.parameters:
             parameter.grad = None
         terms, gradients = self.gradient_function(*batch)
@@ -177,7 +178,7 @@ class TurnStep:
                 optimizer.step(gates.get(names))
             if self.turn.after is not None:
                 self.turn.after(self.networks, terms)
-        self._gradients = gradients
+        self.last_gradients = gradients
 
     def terms(self, *batch: Tensor) -> Mapping[str, Tensor]:
         """Terms of a batch, at the precision of the run."""
@@ -226,12 +227,9 @@ class TurnStep:
             return weight
         factor = self._scheduled[weight] if isinstance(weight, ScheduledWeight) else 1.0
         ratio = gradient_ratio(weight)
-        if ratio is None:
-            return factor
-        for name in (ratio.reference, ratio.term):
-            if name not in terms:
-                raise ZooError(f"turn {self.turn.name!r}: no term {name!r} for the weight {ratio}")
-        return factor * ratio.compute(terms, self.networks)
+        if ratio is None and not isinstance(weight, ScheduledWeight):
+            raise ZooError(f"turn {self.turn.name!r}: weight {weight} is neither a ScheduledWeight nor a GradientRatio")
+        return factor if ratio is None else factor * ratio.compute(terms, self.networks)
 
     def _average_over_processes(
         self, terms: Mapping[str, Tensor], gradients: Sequence[Tensor | None]
@@ -273,7 +271,7 @@ class TurnStep:
         norms: dict[str, float] = {}
         start = 0
         for group in self._groups:
-            own = self._gradients[start : start + len(group.parameters)]
+            own = self.last_gradients[start : start + len(group.parameters)]
             start += len(group.parameters)
             if present := [g for g in own if g is not None]:
                 norms["+".join(group.networks)] = float(torch.stack(torch._foreach_norm(present)).norm())

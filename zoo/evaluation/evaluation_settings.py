@@ -100,7 +100,7 @@ class ModelFunctions:
         reconstruct: From uint8 images (B, C, H, W) and their labels, None if there are none, to uint8 reconstructions.
         codes: Encoder, decoder and prior; used by the ``full`` metrics only.
         density: Posterior and likelihood; used by the ``full`` metrics only.
-        sample_labels: From a number n to the labels (n,) of the next n images generated; None if the model is not
+        sample_labels: From a number n to the labels (n,) of the last n images generated; None if the model is not
             conditional.
     """
 

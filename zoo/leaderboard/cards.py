@@ -50,15 +50,22 @@ def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(rows, list) or len(rows) > 64:
         raise RefusedError("rows is not a list of at most 64 rows")
     checked = [table(row, "row") for row in rows]
+    repeat = whole(turn.get("repeat", 1), "repeat", low=1)
     return {
         "turn": note(turn.get("turn") or "", "turn", limit=_SHORT),
-        "repeat": whole(turn.get("repeat", 1), "repeat", low=1),
+        # Results of zoo 0.1.0 have the number of repeats only.
+        "notes": names(turn.get("notes", [f"{repeat} times per step"] * (repeat > 1)), "notes"),
         "terms": names(item(turn, "terms"), "terms"),
         "rows": [
             {
                 "networks": names(item(row, "networks"), "networks"),
-                "weights": {k: number(v, "weight") for k, v in pairs(item(row, "weights"), "weights")},
+                "weights": {k: _weight(v) for k, v in pairs(item(row, "weights"), "weights")},
             }
             for row in checked
         ],
     }
+
+
+def _weight(value: Any) -> float | str:
+    # Weights that change in training are stored as text.
+    return note(value, "weight", limit=_SHORT) if isinstance(value, str) else number(value, "weight")

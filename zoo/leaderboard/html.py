@@ -13,22 +13,26 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from zoo.weights import format_weight
+
 __all__ = ["embed_sources", "environment", "escape_json", "read_asset", "read_script", "source_hash"]
 
 
 def environment(load: Callable[[str], str]) -> jinja2.Environment:
-    """Environment of templates in which every value is escaped.
+    """Environment of templates in which every value is escaped, with the filter ``weight`` for game tables.
 
     Args:
         load: Returns the text of a template by name.
     """
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FunctionLoader(load),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    made.filters["weight"] = format_weight
+    return made
 
 
 def read_asset(package: str, name: str) -> str:

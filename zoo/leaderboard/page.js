@@ -39,8 +39,7 @@
     return turns.map((t) => {
       const rows = t.rows.map((r) => [r.networks.join(", "),
         ...t.terms.map((term) => (Object.hasOwn(r.weights, term) ? String(r.weights[term]).replace("-", "−") : "·"))]);
-      const title = turns.length > 1 || t.repeat > 1
-        ? el("p", {}, "turn " + t.turn + (t.repeat > 1 ? ", " + t.repeat + " times per step" : "")) : null;
+      const title = turns.length > 1 || t.notes.length ? el("p", {}, ["turn " + t.turn, ...t.notes].join(", ")) : null;
       return el("div", {}, ...(title ? [title] : []), table(["", ...t.terms], rows));
     });
   }

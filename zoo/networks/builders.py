@@ -151,6 +151,8 @@ def critic(
         raise UsageError(
             f"latent: {latent!r} is not allowed for a critic with inputs={inputs!r}; give it for z and xz only"
         )
+    if labels is not None and (inputs == "z" or (labels == "projection" and inputs != "x")):
+        raise UsageError(f"labels: {labels!r} is not allowed for a critic with inputs={inputs!r}")
     with _family(family, data) as found:
         images = with_planes(data) if labels == "concatenate" else data
         network = found.critic(images, width, inputs=inputs, latent=latent, norm=norm, tap=tap, pre_norm=pre_norm)

@@ -8,6 +8,7 @@ from typing import Any
 from zoo.data import DataSpec
 from zoo.errors import UsageError
 from zoo.metrics.score_lookup import stored_infos
+from zoo.weights import format_weight
 
 __all__ = ["make_card"]
 
@@ -102,11 +103,13 @@ def _scores(result: Mapping[str, Any], protocol: Mapping[str, Any], fingerprint:
 
 def _turn(turn: Mapping[str, Any]) -> str:
     rows = [
-        [", ".join(row["networks"]), *(f"{row['weights'][t]:g}" if t in row["weights"] else "" for t in turn["terms"])]
+        [
+            ", ".join(row["networks"]),
+            *(format_weight(row["weights"][t]) if t in row["weights"] else "" for t in turn["terms"]),
+        ]
         for row in turn["rows"]
     ]
-    title = f"{turn['turn']}, {turn['repeat']} times" if turn["repeat"] > 1 else turn["turn"]
-    return _table((title, *turn["terms"]), rows)
+    return _table((", ".join([turn["turn"], *turn.get("notes", ())]), *turn["terms"]), rows)
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -16,17 +16,32 @@ from zoo.interfaces import Autoencoder, Generator
 from zoo.metrics import Density
 from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
-__all__ = ["make_codes", "make_density", "make_reconstructions", "make_sample_labels", "make_samples"]
+__all__ = ["Sampler", "make_codes", "make_density", "make_reconstructions"]
 
 
-def make_samples(trained: TrainedModel, n: int) -> Tensor:
-    """Generate images, of all classes in turn if the model is conditional: uint8 (n, C, H, W) on the CPU."""
-    return torch.cat([to_uint8(part).cpu() for part in trained.sample_parts(n)])
+class Sampler:
+    """Generates images batch by batch; those of a conditional model are of all classes in turn over all batches.
 
+    Args:
+        trained: The model.
+    """
 
-def make_sample_labels(trained: TrainedModel, n: int) -> Tensor:
-    """Labels (n,) of the images of :func:`make_samples`, for a conditional model."""
-    return trained.labels(None, n)[0].cpu()
+    def __init__(self, trained: TrainedModel) -> None:
+        self.trained = trained
+        self._done = 0
+        self._labels = torch.empty(0, dtype=torch.int64)
+
+    def sample(self, n: int) -> Tensor:
+        """Generate images: uint8 (n, C, H, W) on the CPU."""
+        if self.trained.objective.conditional:
+            self._labels = torch.arange(self._done, self._done + n) % len(self.trained.data.classes)
+        self._done += n
+        y = self.trained.only_if_conditional(self._labels)
+        return torch.cat([to_uint8(part).cpu() for part in self.trained.sample_parts(n, y=y)])
+
+    def labels(self, n: int) -> Tensor:
+        """Labels (n,) of the last n images, of a conditional model."""
+        return self._labels[-n:]
 
 
 def make_reconstructions(trained: TrainedAutoencoder, x: Tensor, y: Tensor | None) -> Tensor:

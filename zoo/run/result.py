@@ -16,7 +16,7 @@ import torch
 from zoo import options
 from zoo.engine import Engine
 from zoo.evaluation.extractors import sha256_of
-from zoo.game import player_groups, term_names
+from zoo.game import player_groups, term_names, turn_notes
 from zoo.interfaces import Objective
 from zoo.registry import registry
 from zoo.run.run_folder import RunFolder
@@ -69,6 +69,7 @@ def model_card(objective: Objective) -> dict[str, Any]:
             {
                 "turn": turn.name,
                 "repeat": turn.repeat,
+                "notes": turn_notes(turn),
                 "terms": list(term_names(turn)),
                 "rows": [
                     {"networks": list(row.networks), "weights": {t: _plain(w) for t, w in row.weights}}

@@ -33,11 +33,10 @@ from zoo.evaluation import (
 from zoo.metrics.full_precision import full_precision
 from zoo.registry import registry
 from zoo.run.evaluation_inputs import (
+    Sampler,
     make_codes,
     make_density,
     make_reconstructions,
-    make_sample_labels,
-    make_samples,
 )
 from zoo.run.trained import TrainedAutoencoder, TrainedModel
 
@@ -151,16 +150,16 @@ class Scorer:
             UsageError: If the extractor is ``none``.
         """
         full = self.settings.metric_set == "full"
+        sampler = Sampler(trained)
         functions = ModelFunctions(
             reconstruct=partial(make_reconstructions, trained) if isinstance(trained, TrainedAutoencoder) else None,
-            sample_labels=partial(make_sample_labels, trained) if trained.objective.conditional else None,
+            sample_labels=sampler.labels if trained.objective.conditional else None,
             codes=make_codes(trained) if full else None,
             density=make_density(trained) if full else None,
         )
         with full_precision():  # also of the model: TF32 changes the images
-            generate = partial(make_samples, trained)
             features, second = self._extractors(trained.device)
-            return evaluate(generate, self.data, features, self.settings, functions, second, self.progress)
+            return evaluate(sampler.sample, self.data, features, self.settings, functions, second, self.progress)
 
     def evaluate_images(self, images: Tensor, device: torch.device) -> Scores:
         """Score uint8 images (N, C, H, W) from any source: a random subset of ``settings.n`` images.
